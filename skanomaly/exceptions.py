@@ -1,0 +1,39 @@
+"""The project's own errors. Each says what was found, where, and what to do."""
+
+
+class InvalidImageError(ValueError):
+    """An image, or the batch that holds it, cannot be used.
+
+    Attributes
+    ----------
+    index : int or None
+        Position of the image in the batch the caller passed; None where the
+        batch as a whole is at fault.
+    path : str or None
+        File the image came from, if it came from one.
+    """
+
+    def __init__(self, reason, *, index=None, path=None):
+        self.reason, self.index, self.path = reason, index, path
+        super().__init__(reason, index, path)
+
+    def __str__(self):
+        where = "" if self.index is None else f"image {self.index}"
+        if self.path is not None:
+            where = f"{where} ({self.path})" if where else str(self.path)
+        return f"{where}: {self.reason}" if where else self.reason
+
+    def __reduce__(self):  # keyword-only arguments are lost by the default
+        return _invalid_image_error, (self.reason, self.index, self.path)
+
+
+def _invalid_image_error(reason, index, path):
+    return InvalidImageError(reason, index=index, path=path)
+
+
+class BackboneError(ValueError):
+    """A backbone cannot be built, run by the chosen engine, or given its weights."""
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on: the loss is no longer a finite number."""

@@ -1,0 +1,152 @@
+"""Residuals -> pixel map -> image score.
+
+Bilinear resizing and Gaussian smoothing are linear and act on each axis by
+itself, so a whole chain of them is one matrix per axis: a map of h x w becomes
+one of H x W by ``A_h @ map @ A_w.T``. That is exact, quick for the small maps
+that networks give, and the same code on every device.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+SCORE_REDUCTIONS = ("max", "mean", "sum")
+
+
+def normalized_residual(f_enc, f_dec):
+    r"""Half the squared distance between two features of unit length.
+
+    .. math:: \phi_k = \tfrac12 \lVert f_{enc}^k / \lVert f_{enc}^k \rVert_2
+              - f_{dec}^k / \lVert f_{dec}^k \rVert_2 \rVert_2^2
+
+    with both norms over the channels at each position, summed over channels
+    (eqs. 5-6 of arXiv 2405.09148).
+
+    Parameters
+    ----------
+    f_enc, f_dec : tensor, shape (n, c, h, w)
+
+    Returns
+    -------
+    tensor, shape (n, h, w)
+        Between 0 (same direction) and 2 (opposite). A feature that is zero in
+        all channels has no direction and counts as the zero vector.
+    """
+    unit_enc = torch.nn.functional.normalize(f_enc, dim=1)
+    unit_dec = torch.nn.functional.normalize(f_dec, dim=1)
+    return 0.5 * (unit_enc - unit_dec).square().sum(dim=1)
+
+
+def resize_matrix(size, new_size):
+    """Bilinear interpolation of one axis, as a matrix.
+
+    Pixel centres are half-integers, as in OpenCV, Pillow and PyTorch's
+    ``align_corners=False``; beyond the outermost centres the edge's value is
+    kept. When it shrinks, the triangle filter widens with the step, so that no
+    pixel is skipped (Pillow's and PyTorch's antialiasing).
+
+    Parameters
+    ----------
+    size, new_size : int
+
+    Returns
+    -------
+    ndarray, shape (new_size, size), float64
+        Rows sum to 1.
+    """
+    step = size / new_size
+    support = max(step, 1.0)
+    centers = (np.arange(new_size)[:, np.newaxis] + 0.5) * step - 0.5
+    if step > 1:
+        distance = np.abs(np.arange(size) - centers) / support
+    else:
+        distance = np.abs(np.arange(size) - np.clip(centers, 0, size - 1))
+    weights = np.clip(1 - distance, 0, None)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def gaussian_matrix(size, sigma):
+    """Gaussian smoothing of one axis, as a matrix.
+
+    The kernel ends at four standard deviations and the border is mirrored
+    (``d c b a | a b c d | d c b a``): scipy.ndimage's defaults.
+
+    Parameters
+    ----------
+    size : int
+    sigma : float
+        Standard deviation in pixels; 0 smooths nothing.
+
+    Returns
+    -------
+    ndarray, shape (size, size), float64
+        Rows sum to 1.
+    """
+    identity = np.eye(size)
+    return ndimage.gaussian_filter1d(identity, sigma, axis=0, mode="reflect") if sigma else identity
+
+
+@lru_cache(maxsize=128)
+def _axis_matrix(size, seen_size, sigma, own_size):
+    """Map's axis -> the network's input -> smoothed there -> the image's own size."""
+    matrix = gaussian_matrix(seen_size, sigma)
+    if size != seen_size:
+        matrix = matrix @ resize_matrix(size, seen_size)
+    if seen_size != own_size:
+        matrix = resize_matrix(seen_size, own_size) @ matrix
+    return torch.from_numpy(matrix.astype(np.float32))
+
+
+def assemble_maps(maps, seen_size, own_size, smoothing):
+    """Sum maps of several resolutions into one of the image's own size.
+
+    Each is resized bilinearly to what the network saw, their sum is smoothed
+    there, and the result is resized bilinearly to the image's own size.
+
+    Parameters
+    ----------
+    maps : tensor or sequence of tensor, each (n, h_k, w_k)
+    seen_size : (int, int)
+        Height and width of the network's input.
+    own_size : (int, int)
+        Height and width of the images before they were resized for the network.
+    smoothing : float
+        Standard deviation of the Gaussian, in pixels of the network's input.
+
+    Returns
+    -------
+    tensor, shape (n, H, W), float32
+    """
+    if isinstance(maps, torch.Tensor):
+        maps = [maps]
+    total = 0
+    for phi in maps:
+        rows, columns = (
+            _axis_matrix(size, seen, smoothing, own).to(phi.device)
+            for size, seen, own in zip(phi.shape[1:], seen_size, own_size, strict=True)
+        )
+        total = total + rows @ phi.float() @ columns.T
+    return total
+
+
+def reduce_map(anomaly_map, reduction):
+    """One score for an image from its map.
+
+    Parameters
+    ----------
+    anomaly_map : ndarray, shape (H, W)
+    reduction : {"max", "mean", "sum"}
+
+    Returns
+    -------
+    float
+        Higher = more anomalous.
+    """
+    if reduction == "max":
+        return float(anomaly_map.max())
+    total = float(anomaly_map.sum(dtype=np.float64))
+    return total / anomaly_map.size if reduction == "mean" else total
