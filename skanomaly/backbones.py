@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import os
 import tempfile
 import warnings
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +58,7 @@ class FeaturePyramid(nn.Module):
         What runs the network on a CPU. "auto" is ONNX Runtime, or PyTorch, with
         a warning, for a network that cannot be exported. Other devices always
         use PyTorch.
-    memory : joblib.Memory, str or None, default=None
+    memory : joblib.Memory, path or None, default=None
         Where features are kept between calls and processes, by image.
 
     Attributes
@@ -122,8 +124,10 @@ class FeaturePyramid(nn.Module):
         Returns
         -------
         tuple of tensor, each (n, channels[k], ceil(H / strides[k]), ceil(W / strides[k]))
+            In channels-last memory, which what follows prefers on a CPU.
         """
-        return self._compute(x) if self.memory is None else self._recall(x)
+        features = self._compute(x) if self.memory is None else self._recall(x)
+        return tuple(f.contiguous(memory_format=torch.channels_last) for f in features)
 
     def extract(self, images, batch_size=16, n_jobs=None):
         """Features of all images, computed once and kept.
@@ -149,6 +153,11 @@ class FeaturePyramid(nn.Module):
             reaches the network in another size than the first.
         """
         images.min_size = max(self.strides)
+        if images.image_size is not None and min(images.image_size) < images.min_size:
+            raise InvalidImageError(
+                f"image_size={images.image_size} is smaller than the stride of {self.name}, "
+                f"{images.min_size} pixels; choose a larger one"
+            )
         levels, own_sizes = None, []
         for pixels, sizes in images.batches(batch_size, n_jobs):
             features = self(pixels.to(self.mean.device))
@@ -182,7 +191,8 @@ class FeaturePyramid(nn.Module):
     def _recall(self, x):
         from sklearn.utils.validation import check_memory
 
-        remember = check_memory(self.memory).cache(_remember, ignore=["features"])
+        memory = os.fspath(self.memory) if isinstance(self.memory, os.PathLike) else self.memory
+        remember = check_memory(memory).cache(_remember, ignore=["features"])
         keys = [f"{self.fingerprint}-{_digest(image)}" for image in x.cpu().numpy()]
         missing = [i for i, key in enumerate(keys) if not remember.check_call_in_cache(key, None)]
         fresh = {}
@@ -231,7 +241,7 @@ class FeatureDataset(Dataset):
     Parameters
     ----------
     levels : sequence of tensor, each (n, c_k, h_k, w_k)
-        One a level, in channels-last memory, which convolutions on a CPU prefer.
+        One a level, in channels-last memory.
     sizes : sequence of (int, int), length n
         Each image's own height and width.
     """
@@ -423,8 +433,8 @@ def _create(name, layers, n_channels, from_hub):
     import timm
 
     if not timm.is_model(name.split(".")[0]):
-        near = ", ".join(timm.list_models(f"*{name[:6]}*")[:5]) or "resnet18"
-        raise BackboneError(f"timm knows no network {name!r}; did you mean one of {near}?")
+        near = get_close_matches(name, timm.list_models(), n=3, cutoff=0.4) or ["resnet18"]
+        raise BackboneError(f"timm knows no network {name!r}; did you mean {' or '.join(near)}?")
     try:
         return timm.create_model(
             name,

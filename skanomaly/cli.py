@@ -80,15 +80,21 @@ def _parser():
 
 
 def _demo(arguments):
+    _require_matplotlib()
+    with _replacing(arguments.out) as part:
+        start = time.perf_counter()
+        _save_demo_sheet(part, *_run_demo(arguments.texture, arguments.seed))
+    print(f"Sheet: {arguments.out}   ({time.perf_counter() - start:.0f} s in all)")
+    return 0
+
+
+def _run_demo(texture, seed):
     from sklearn.metrics import roc_auc_score
 
     from . import HierarchicalFeatureAE
     from .datasets import make_texture_defects
     from .metrics import aupro_score, pixel_roc_auc_score
 
-    start = time.perf_counter()
-    texture, seed = arguments.texture, arguments.seed
-    _require_matplotlib()
     print(f"Real texture: {texture} (a photograph). Fitting on 100 crops without defects ...")
     train = make_texture_defects(texture, split="train", n_normal=100, random_state=seed)
     test = make_texture_defects(texture, split="test", n_normal=40, random_state=seed)
@@ -111,12 +117,10 @@ def _demo(arguments):
         f"\nAt the detector's own threshold: {flagged[~good].sum()} of {(~good).sum()} defects "
         f"found, {flagged[good].sum()} of {good.sum()} good crops flagged."
     )
-    _save_demo_sheet(arguments.out, test, found, threshold=-detector.offset_)
-    print(f"Sheet: {arguments.out}   ({time.perf_counter() - start:.0f} s in all)")
-    return 0
+    return test, found, -detector.offset_
 
 
-def _save_demo_sheet(path, test, found, threshold):
+def _save_demo_sheet(file, test, found, threshold):
     from .plotting import plot_sheet
 
     names = dict.fromkeys(test.defect_types)
@@ -134,8 +138,7 @@ def _save_demo_sheet(path, test, found, threshold):
     figure.suptitle(
         "Score as a multiple of the threshold; red = flagged, blue = where the defect is", size=9
     )
-    with _replacing(path) as part:
-        figure.savefig(part, format="png")
+    figure.savefig(file, format="png")
 
 
 def _fit(arguments):
@@ -156,9 +159,9 @@ def _fit(arguments):
         n_jobs=os.cpu_count(),
         verbose=1,
         **settings,
-    ).fit(images)
-    with _replacing(arguments.out) as part:
-        joblib.dump(detector, part)
+    )
+    with _replacing(arguments.out) as part:  # first, so that a wrong path costs no training
+        joblib.dump(detector.fit(images), part)
     print(f"Fitted on {len(images)} images; threshold {-detector.offset_:.4g}: {arguments.out}")
     return 0
 

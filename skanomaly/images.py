@@ -137,8 +137,9 @@ def read_image(path):
         or is larger than `PIL.Image.MAX_IMAGE_PIXELS` pixels.
     """
     path = os.fspath(path)
-    if not os.path.exists(path):
-        raise InvalidImageError("there is no such file; check the path", path=path)
+    if not os.path.isfile(path):
+        found = "a folder, expected a file" if os.path.isdir(path) else "there is no such file"
+        raise InvalidImageError(f"{found}; check the path", path=path)
     try:
         with Image.open(path) as image:
             _check_pixel_count(image)
@@ -155,7 +156,7 @@ def read_image(path):
             "the file's content is not an image Pillow can read; remove it or save it again",
             path=path,
         ) from None
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InvalidImageError(_too_large(str(error)), path=path) from None
     except Exception as error:  # every codec has errors of its own for a damaged file
         raise InvalidImageError(
@@ -374,19 +375,29 @@ class ImageDataset:
         import torch.nn.functional as F
 
         low, high = _range_of(images[0].dtype, self.value_range)
-        batch = torch.from_numpy(np.stack(images).astype(np.float32)).permute(0, 3, 1, 2)
-        batch = batch.sub(low).div(high - low) if low else batch.div(high - low)
+        batch = torch.from_numpy(_stack(images)).permute(0, 3, 1, 2)
+        batch = batch.to(torch.float32, memory_format=torch.contiguous_format)
+        batch = batch.sub_(low).div_(high - low) if low else batch.div_(high - low)
         if self.image_size is not None and batch.shape[2:] != tuple(self.image_size):
             batch = F.interpolate(
                 batch, self.image_size, mode="bilinear", align_corners=False, antialias=True
             )
-        return batch.contiguous()
+        return batch
+
+
+def _stack(images):
+    """Images as one array that PyTorch takes: of the machine's byte order, uint8 or float32."""
+    stacked = np.stack(images)
+    return stacked if stacked.dtype == np.uint8 else stacked.astype(np.float32)
 
 
 def _to_array(image):
     if isinstance(image, Image.Image):
         _check_pixel_count(image)
-        image = _decode(image)
+        try:
+            image = _decode(image)
+        except Exception as error:  # a PIL image may not have been read yet
+            raise InvalidImageError(f"is damaged or cut short ({error}); open it again") from error
     if not isinstance(image, np.ndarray):
         raise InvalidImageError(
             f"is a {type(image).__name__}, expected an array (H, W) or (H, W, C), a PIL image "
@@ -421,15 +432,15 @@ def _check_channels(image, n_channels):
 
 
 def _range_of(dtype, value_range):
-    if value_range is not None:
+    if value_range is not None and dtype.kind in "buif":
         return value_range
-    if dtype in (np.uint8, np.uint16):
+    if dtype.kind == "u" and dtype.itemsize <= 2:
         return 0, np.iinfo(dtype).max
     if dtype.kind in "bf":
         return 0, 1
     raise InvalidImageError(
-        f"holds {dtype}, whose black and white are not known; "
-        "state them with value_range=(low, high)"
+        f"holds {dtype}, whose black and white are not known; state them with "
+        "value_range=(low, high), which numbers need to be real for"
     )
 
 
@@ -447,6 +458,6 @@ def _check_values(image, value_range):
     slack = 1e-6 * (high - low)  # what resizing in single precision may add
     if smallest < low - slack or largest > high + slack:
         raise InvalidImageError(
-            f"holds values from {smallest:g} to {largest:g}, expected {low:g} to {high:g}; "
+            f"holds values from {smallest:.8g} to {largest:.8g}, expected {low:g} to {high:g}; "
             "state what means black and white with value_range=(low, high)"
         )

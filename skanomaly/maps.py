@@ -59,12 +59,8 @@ def resize_matrix(size, new_size):
         Rows sum to 1.
     """
     step = size / new_size
-    support = max(step, 1.0)
     centers = (np.arange(new_size)[:, np.newaxis] + 0.5) * step - 0.5
-    if step > 1:
-        distance = np.abs(np.arange(size) - centers) / support
-    else:
-        distance = np.abs(np.arange(size) - np.clip(centers, 0, size - 1))
+    distance = np.abs(np.arange(size) - centers) / max(step, 1.0)
     weights = np.clip(1 - distance, 0, None)
     return weights / weights.sum(axis=1, keepdims=True)
 

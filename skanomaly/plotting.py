@@ -13,7 +13,7 @@ def plot_sheet(images, maps, *, masks=None, titles=None, flagged=None, limit=Non
     Parameters
     ----------
     images : sequence of ndarray, each (H, W) or (H, W, C)
-        Shown as matplotlib shows them: uint8, or float in [0, 1].
+        uint8, or float in [0, 1].
     maps : sequence of ndarray, each (H, W)
     masks : sequence of bool ndarray, each (H, W), or None, default=None
     titles : sequence of str or None, default=None
@@ -38,7 +38,8 @@ def plot_sheet(images, maps, *, masks=None, titles=None, flagged=None, limit=Non
         ax.set_axis_off()
     for i, (image, anomaly_map) in enumerate(zip(images, maps, strict=True)):
         top, below = axes[2 * (i // n_columns) : 2 * (i // n_columns) + 2, i % n_columns]
-        top.imshow(np.squeeze(image), cmap="gray", interpolation="nearest")
+        white = 255 if image.dtype == np.uint8 else 1
+        top.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=white)
         drawn = below.imshow(anomaly_map, cmap="inferno", vmin=0, vmax=limit)
         if masks is not None and masks[i].any():
             for ax in (top, below):

@@ -81,12 +81,19 @@ class AnomalyNet(NeuralNet):
         return self.set_params(train_split=predefined_split(validation)).fit(train)
 
     def fit_loop(self, *args, **kwargs):
-        # skorch swallows an interrupt in partial_fit; a detector whose training
-        # was cut short must not pass for a fitted one.
+        # skorch takes every KeyboardInterrupt for a wish to stop early; a detector
+        # whose training the user cut short must not pass for a fitted one.
         self._interrupted = True
         super().fit_loop(*args, **kwargs)
         self._interrupted = False
         return self
+
+    def notify(self, method_name, **cb_kwargs):
+        try:
+            super().notify(method_name, **cb_kwargs)
+        except KeyboardInterrupt:  # how skorch's EarlyStopping asks for the end
+            self._interrupted = method_name != "on_epoch_end"
+            raise
 
     def partial_fit(self, *args, **kwargs):
         super().partial_fit(*args, **kwargs)

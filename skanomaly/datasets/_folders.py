@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,8 @@ def load_image_folder(root, *, split="train"):
         images : ImageFiles of length n, not read yet
         target : ndarray of int, shape (n,); +1 normal, -1 anomalous
         masks : True where the defect is; ndarray of bool (n, H, W), a list of
-            (H, W) arrays where sizes differ, or None without ``ground_truth``
+            (H, W) arrays where sizes differ; None for a test split that has no
+            ``ground_truth`` folder beside it
         defect_types : ndarray of str, shape (n,); "good" for normal images
         filenames : list of str, relative to `root`
         DESCR : str
@@ -127,7 +129,7 @@ def _load_masks(root, images, defect_types):
         return np.broadcast_to(np.False_, (len(images), *sizes[0]))  # takes no memory
     masks = [
         np.zeros(size, bool) if name == "good" else _load_mask(root, path, name, size)
-        for path, name, size in zip(images.paths, defect_types, sizes)
+        for path, name, size in zip(images.paths, defect_types.tolist(), sizes)
     ]
     return np.stack(masks) if uniform else masks
 
@@ -135,8 +137,8 @@ def _load_masks(root, images, defect_types):
 def _load_mask(root, image_path, defect_type, size):
     folder, stem = root / "ground_truth" / defect_type, Path(image_path).stem
     for name in (f"{stem}_mask", stem):
-        for path in sorted(folder.glob(f"{name}.*")):
-            if path.suffix.lower() in IMAGE_SUFFIXES:
+        for path in sorted(folder.glob(f"{glob.escape(name)}.*")):
+            if path.stem == name and path.suffix.lower() in IMAGE_SUFFIXES:
                 return _read_mask(path, size)
     raise InvalidImageError(
         f"has no mask; expected {folder / stem}_mask.png, for the defect {defect_type!r}",
@@ -155,7 +157,7 @@ def _read_mask(path, size):
             path=str(path),
         )
     values = np.unique(mask)
-    if len(values) > 2 or values[0] != 0:
+    if len(values) > 2 or (len(values) == 2 and values[0] != 0):
         raise InvalidImageError(
             f"the mask holds {len(values)} values ({values[0]} to {values[-1]}), expected 0 and "
             "one other; binarise it before it is resized, or resize to the nearest neighbour",

@@ -46,7 +46,7 @@ def make_texture_defects(
         Images with a defect, the types in turn. None means none for training
         and ten of each type for testing.
     image_size : int, default=128
-        Height and width in pixels, 16 to 204.
+        Height and width in pixels, 16 to 205.
     defect_types : sequence of str, default=DEFECT_TYPES
         Out of "scratch", "crack", "spot", "stain", "missing" and "foreign".
     random_state : int, RandomState or None, default=None

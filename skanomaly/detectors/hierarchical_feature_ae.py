@@ -124,7 +124,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
     validation_fraction : float in (0, 1), default=0.2
         Share of the images that is kept out of training, for the threshold and
         for early stopping.
-    max_epochs : int, default=100
+    max_epochs : int, default=60
         Not stated in the paper.
     lr : float, default=0.4
         Learning rate of SGD at the start. The paper's.
@@ -135,11 +135,14 @@ class HierarchicalFeatureAE(BaseImageDetector):
     lr_schedule : {"cosine", "constant"}, default="cosine"
         "cosine" lets the rate fall to zero over the epochs. Not stated in the
         paper.
+    train_batch_size : int, default=2
+        Images a step of training. Not stated in the paper.
     batch_size : int, default=8
-        Of training, and of scoring. Not stated in the paper.
+        Images that pass the networks at once, outside training; it changes time
+        and memory, not results.
     callbacks : list of skorch callbacks or None, default=None
         Further ones, such as `skorch.callbacks.EarlyStopping`.
-    memory : joblib.Memory, str or None, default=None
+    memory : joblib.Memory, path or None, default=None
         Where the encoder's features are kept between fits, by image; what makes
         a search over the decoder's settings cheap.
     engine : {"auto", "onnx", "torch"}, default="auto"
@@ -220,6 +223,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "lr_schedule": [StrOptions({"cosine", "constant"})],
+        "train_batch_size": [Interval(Integral, 1, None, closed="left")],
         "callbacks": [list, None],
         "memory": [str, os.PathLike, HasMethods("cache"), None],
         "engine": [StrOptions({"auto", "onnx", "torch"})],
@@ -240,11 +244,12 @@ class HierarchicalFeatureAE(BaseImageDetector):
         score_reduction="max",
         contamination=0.05,
         validation_fraction=0.2,
-        max_epochs=100,
+        max_epochs=60,
         lr=0.4,
         momentum=0.9,
         weight_decay=1e-4,
         lr_schedule="cosine",
+        train_batch_size=2,
         batch_size=8,
         callbacks=None,
         memory=None,
@@ -271,6 +276,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.lr_schedule = lr_schedule
+        self.train_batch_size = train_batch_size
         self.batch_size = batch_size
         self.callbacks = callbacks
         self.memory = memory
@@ -316,7 +322,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
     def _make_net(self, n_train):
         callbacks = list(self.callbacks or [])
         if self.lr_schedule == "cosine":
-            n_steps = self.max_epochs * -(-n_train // self.batch_size)
+            n_steps = self.max_epochs * -(-n_train // self.train_batch_size)
             cosine = partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=n_steps)
             callbacks.append(("lr_schedule", LRScheduler(cosine, step_every="batch")))
         return AnomalyNet(
@@ -330,7 +336,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
             optimizer__weight_decay=self.weight_decay,
             lr=self.lr,
             max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
+            batch_size=self.train_batch_size,
             iterator_train__collate_fn=FeatureDataset.collate,
             iterator_valid__collate_fn=FeatureDataset.collate,
             callbacks=callbacks,

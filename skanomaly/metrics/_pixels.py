@@ -98,8 +98,9 @@ def aupro_score(masks, maps, *, max_fpr=0.3):
     overlap = np.concatenate([_share_of_region(mask).ravel() for mask in masks])
     n_regions = overlap.sum()  # the shares of a region sum to 1
 
-    order = np.argsort(-y_score, kind="stable")
-    last_of_tie = np.append(np.diff(y_score[order]) != 0, True)
+    order = np.argsort(y_score)[::-1]
+    descending = y_score[order]
+    last_of_tie = np.append(descending[1:] != descending[:-1], True)
     fpr = np.cumsum(~y_true[order])[last_of_tie] / np.count_nonzero(~y_true)
     pro = np.cumsum(overlap[order])[last_of_tie] / n_regions
     fpr, pro = np.append(0.0, fpr), np.append(0.0, pro)

@@ -1,0 +1,55 @@
+"""Shared data and small fitted detectors."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from skanomaly import HierarchicalFeatureAE
+from skanomaly.datasets import make_texture_defects
+
+_BESIDE_THE_CHECKOUT = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Folder with ``data/`` (real images) and ``weights/``."""
+    folder = Path(os.environ.get("SKANOMALY_SHARED", _BESIDE_THE_CHECKOUT))
+    if not folder.is_dir():
+        pytest.skip("needs real images; set SKANOMALY_SHARED to a folder with data/ and weights/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mvtec_root(shared):
+    """Folder with the MVTec AD categories bottle and grid."""
+    return shared / "data" / "mvtec_ad"
+
+
+@pytest.fixture(scope="session")
+def resnet18_weights(shared):
+    """ImageNet weights of ResNet-18's first three stages."""
+    return shared / "weights" / "resnet18_imagenet_layers1-3.safetensors"
+
+
+@pytest.fixture(scope="session")
+def textures():
+    """Small training and test sets with drawn defects."""
+    train = make_texture_defects("gravel", n_normal=24, image_size=64, random_state=0)
+    test = make_texture_defects(
+        "gravel", split="test", n_normal=6, n_defective=6, image_size=64, random_state=0
+    )
+    return train, test
+
+
+def small_detector(**parameters):
+    """The default detector, small enough to be fitted in a second or two."""
+    return HierarchicalFeatureAE(
+        **{"image_size": 64, "max_epochs": 2, "random_state": 0, **parameters}
+    )
+
+
+@pytest.fixture(scope="session")
+def fitted(textures):
+    """A detector fitted on `textures`; tests must not change it."""
+    return small_detector().fit(textures[0].images)

@@ -1,0 +1,254 @@
+import joblib
+import numpy as np
+import pytest
+import torch
+from conftest import small_detector
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+from scipy import ndimage
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+from skorch.callbacks import EarlyStopping
+from torch import nn
+
+from skanomaly import HierarchicalFeatureAE, ImageFiles, InvalidImageError
+from skanomaly.backbones import FeaturePyramid
+from skanomaly.detectors.hierarchical_feature_ae import (
+    HierarchicalDecoder,
+    HierarchicalFeatureLoss,
+)
+from skanomaly.exceptions import TrainingError
+from skanomaly.metrics import pixel_roc_auc_score
+
+
+def pyramid(n=2, channels=(4, 6, 8), size=16, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.randn(n, c, size // 2**k, size // 2**k, generator=generator)
+        for k, c in enumerate(channels)
+    ]
+
+
+def slow_residual(f_enc, f_dec):
+    """Eqs. 5-6, position by position, summed over channels."""
+    n, _, height, width = f_enc.shape
+    phi = np.zeros((n, height, width))
+    for b in range(n):
+        for i in range(height):
+            for j in range(width):
+                enc, dec = f_enc[b, :, i, j], f_dec[b, :, i, j]
+                difference = enc / np.sqrt((enc**2).sum()) - dec / np.sqrt((dec**2).sum())
+                phi[b, i, j] = 0.5 * (difference**2).sum()
+    return phi
+
+
+def test_loss_is_eqs_5_to_8():
+    f_enc, f_dec = pyramid(), pyramid(seed=1)
+    L_k = [
+        slow_residual(e.numpy().astype(float), d.numpy().astype(float)).mean()
+        for e, d in zip(f_enc, f_dec, strict=True)
+    ]
+    assert float(HierarchicalFeatureLoss()(f_dec, f_enc)) == pytest.approx(np.mean(L_k), rel=1e-5)
+
+
+@pytest.mark.parametrize("level_weights", ["area", "equal"])
+@pytest.mark.parametrize("smoothing", [4.0, 0.0])
+def test_map_is_eqs_9_to_11(fitted, textures, level_weights, smoothing):
+    X = textures[1].images[:3]
+    detector = clone(fitted)
+    vars(detector).update({k: v for k, v in vars(fitted).items() if k.endswith("_")})
+    detector.set_params(level_weights=level_weights, smoothing=smoothing)
+
+    pixels = torch.from_numpy(X[:, None] / np.float32(255))
+    f_enc = FeaturePyramid(n_channels=1, engine="torch")(pixels)
+    with torch.no_grad():
+        f_dec = fitted.net_.module_(f_enc)
+    f_a = np.zeros(X.shape)
+    for enc, dec in zip(f_enc, f_dec, strict=True):
+        phi = slow_residual(enc.numpy().astype(float), dec.numpy().astype(float))
+        h_k, w_k = phi.shape[1:]
+        weight = 1 / (w_k * h_k) if level_weights == "area" else 1
+        f_a += nn.functional.interpolate(
+            torch.from_numpy(weight * phi)[:, None], (64, 64), mode="bilinear"
+        )[:, 0].numpy()
+    if smoothing:
+        f_a = np.stack([ndimage.gaussian_filter(m, smoothing) for m in f_a])
+
+    assert_allclose(detector.transform(X), f_a, rtol=1e-3)
+    assert_allclose(-detector.score_samples(X), f_a.max(axis=(1, 2)), rtol=1e-3)
+
+
+def test_decoder_is_eqs_3_and_4():
+    """Each level starts from the *reconstructed feature* of the coarser one, upsampled."""
+    decoder = HierarchicalDecoder((4, 6, 8)).eval()
+    f_enc = pyramid()
+    f_3 = decoder.levels[0](f_enc[2])
+    f_2 = decoder.levels[1](f_3.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+    f_1 = decoder.levels[2](f_2.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+    for found, expected in zip(decoder(f_enc), (f_1, f_2, f_3), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_decoder_sees_only_the_coarsest_level():
+    decoder = HierarchicalDecoder((4, 6, 8)).eval()
+    f_enc = pyramid()
+    changed = [torch.zeros_like(f_enc[0]), torch.zeros_like(f_enc[1]), f_enc[2]]
+    for a, b in zip(decoder(f_enc), decoder(changed), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_decoder_level_is_the_papers():
+    layers = list(HierarchicalDecoder((4, 6, 8)).levels[1])
+    assert [type(layer) for layer in layers] == [nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU] * 3 + [
+        nn.Conv2d
+    ]
+    convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+    assert [c.kernel_size for c in convolutions] == [(1, 1), (3, 3), (1, 1), (1, 1)]
+    assert [c.out_channels for c in convolutions] == [6, 6, 6, 6]
+    assert layers[2].negative_slope == 0.1
+
+
+@pytest.mark.parametrize("size", [(64, 64), (61, 83), (48, 100)])
+def test_sizes_that_are_no_multiple_of_the_stride(fitted, size):
+    X = np.random.default_rng(0).integers(0, 256, (2, *size), np.uint8)
+    detector = small_detector(image_size=None, max_epochs=1).fit(np.concatenate([X, X, X]))
+    assert detector.transform(X).shape == (2, *size)
+
+
+def test_optimiser_is_the_papers():
+    detector = HierarchicalFeatureAE()
+    assert (detector.lr, detector.momentum, detector.weight_decay) == (0.4, 0.9, 1e-4)
+    assert (detector.smoothing, detector.score_reduction) == (4.0, "max")
+    assert detector.level_weights == "area"
+
+
+def test_settings_reach_the_optimiser(fitted):
+    group = fitted.net_.optimizer_.param_groups[0]
+    assert isinstance(fitted.net_.optimizer_, torch.optim.SGD)
+    assert (group["initial_lr"], group["momentum"], group["weight_decay"]) == (0.4, 0.9, 1e-4)
+    assert group["lr"] == pytest.approx(0, abs=1e-6)  # the cosine has come to its end
+
+
+def test_constant_learning_rate(textures):
+    detector = small_detector(lr_schedule="constant", lr=0.1).fit(textures[0].images)
+    assert detector.net_.optimizer_.param_groups[0]["lr"] == 0.1
+
+
+def test_finds_drawn_defects(textures):
+    train, test = textures
+    detector = small_detector(max_epochs=10).fit(train.images)
+    found = detector.detect(test.images)
+    assert roc_auc_score(test.target, found.scores) > 0.9
+    assert pixel_roc_auc_score(test.masks, found.maps) > 0.85
+    losses = detector.net_.history[:, "valid_loss"]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_equal_seeds_give_equal_bits(fitted, textures):
+    train, test = textures
+    again = small_detector().fit(train.images)
+    assert again.offset_ == fitted.offset_
+    assert_array_equal(again.transform(test.images), fitted.transform(test.images))
+    other = small_detector(random_state=1).fit(train.images)
+    assert other.offset_ != fitted.offset_
+
+
+def count_images(monkeypatch):
+    counted = []
+    compute = FeaturePyramid._compute
+    monkeypatch.setattr(
+        FeaturePyramid, "_compute", lambda self, x: counted.append(len(x)) or compute(self, x)
+    )
+    return counted
+
+
+def test_frozen_features_are_computed_once_per_fit(textures, monkeypatch):
+    counted = count_images(monkeypatch)
+    small_detector(max_epochs=3).fit(textures[0].images)
+    assert sum(counted) == 24
+
+
+def test_threshold_is_that_of_a_second_pass(fitted, textures):
+    """The maps that `_fit_images` returns are those of the validation images."""
+    X = textures[0].images
+    detector = small_detector()
+    _, held_out = detector._hold_out(len(X), np.random.RandomState(0))
+    scores = fitted.score_samples(X[held_out])
+    assert fitted.offset_ == pytest.approx(np.quantile(scores, 0.05, method="weibull"), rel=1e-5)
+
+
+def test_memory_spares_the_second_fit_the_backbone(textures, monkeypatch, tmp_path):
+    counted = count_images(monkeypatch)
+    X = textures[0].images
+    memory = joblib.Memory(str(tmp_path), verbose=0)
+    first = small_detector(memory=memory).fit(X)
+    again = small_detector(memory=tmp_path).fit(X)
+    wider = small_detector(memory=memory, width=2.0, random_state=1).fit(X[::-1])
+    wider.score_samples(X)
+    assert sum(counted) == 24
+    assert_array_equal(first.offset_, again.offset_)
+
+
+def test_early_stopping_watches_the_validation_loss(textures):
+    stop = EarlyStopping(monitor="valid_loss", patience=1, threshold=0.9)
+    detector = small_detector(max_epochs=30, callbacks=[stop]).fit(textures[0].images)
+    assert len(detector.net_.history) < 30
+
+
+def test_engines_give_the_same_scores(textures):
+    train, test = textures
+    onnx, in_pytorch = (small_detector(engine=e).fit(train.images) for e in ("onnx", "torch"))
+    # Training amplifies rounding, so the decoder is shared.
+    in_pytorch.net_ = onnx.net_
+    assert_allclose(
+        in_pytorch.score_samples(test.images), onnx.score_samples(test.images), rtol=1e-3
+    )
+
+
+def test_mixed_sizes_and_colours_from_files(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        size = (70 + 5 * i, 90, 3)
+        Image.fromarray(rng.integers(0, 256, size, np.uint8)).save(tmp_path / f"{i}.png")
+    files = ImageFiles.from_folder(tmp_path)
+    detector = small_detector(max_epochs=1).fit(files)
+    assert [m.shape for m in detector.transform(files)] == [(70 + 5 * i, 90) for i in range(6)]
+
+
+def test_mixed_sizes_need_an_image_size(textures):
+    X = [*textures[0].images[:4], np.zeros((80, 64), np.uint8)]
+    with pytest.raises(InvalidImageError, match="image 4: is 80 x 64 pixels.*set image_size"):
+        small_detector(image_size=None, validation_fraction=0.01, random_state=1).fit(X)
+
+
+def test_image_smaller_than_the_stride(fitted):
+    X = [np.zeros((64, 64), np.uint8), np.zeros((15, 64), np.uint8)]
+    with pytest.raises(InvalidImageError, match="image 1: is 15 x 64 pixels .* stride of 16"):
+        fitted.predict(X)
+
+
+def test_diverging_training_leaves_the_detector_as_it_was(fitted, textures):
+    detector = small_detector().fit(textures[0].images)
+    detector.set_params(lr=1e30, momentum=0.0)
+    before = dict(vars(detector))
+    with pytest.raises(TrainingError, match="epoch 1.*learning rate below"):
+        detector.fit(textures[0].images)
+    assert vars(detector) == before
+
+
+def test_pickle_is_small_and_holds_no_session(fitted, tmp_path):
+    joblib.dump(fitted, tmp_path / "model")
+    assert (tmp_path / "model").stat().st_size < 20e6
+    assert not joblib.load(tmp_path / "model").encoder_._sessions
+
+
+def test_bottle(mvtec_root):
+    """Real parts: a short training already separates good from broken bottles."""
+    from skanomaly.datasets import load_mvtec_ad
+
+    train = load_mvtec_ad(mvtec_root, "bottle", split="train")
+    test = load_mvtec_ad(mvtec_root, "bottle", split="test")
+    detector = HierarchicalFeatureAE(image_size=128, max_epochs=8, random_state=0)
+    found = detector.fit(train.images[:80]).detect(test.images)
+    assert roc_auc_score(test.target, found.scores) > 0.95
+    assert pixel_roc_auc_score(test.masks, found.maps) > 0.9

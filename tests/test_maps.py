@@ -1,0 +1,180 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import ndimage
+
+from skanomaly.maps import (
+    assemble_maps,
+    gaussian_matrix,
+    normalized_residual,
+    reduce_map,
+    resize_matrix,
+)
+
+property_test = settings(max_examples=40, deadline=None)
+sizes = st.integers(1, 20)
+# PyTorch's antialiasing goes wrong where a map is one pixel wide, so those are left out.
+pairs = st.tuples(st.integers(2, 20), st.integers(2, 20))
+sigmas = st.sampled_from([0, 0.4, 1, 2.5, 4.0])
+seeds = st.integers(0, 1000)
+
+
+def interpolate(maps, size):
+    """Bilinear, one axis after the other, antialiased where the axis shrinks."""
+    for axis in (1, 2):
+        new_size = [*maps.shape[1:]]
+        new_size[axis - 1] = size[axis - 1]
+        maps = torch.nn.functional.interpolate(
+            maps[:, None],
+            new_size,
+            mode="bilinear",
+            align_corners=False,
+            antialias=size[axis - 1] < maps.shape[axis],
+        )[:, 0]
+    return maps
+
+
+def slow_assembly(maps, seen_size, own_size, sigma):
+    total = sum(interpolate(phi.double(), seen_size) for phi in maps)
+    smooth = [ndimage.gaussian_filter(phi.numpy(), sigma) if sigma else phi for phi in total]
+    return interpolate(torch.stack([torch.as_tensor(phi) for phi in smooth]), own_size)
+
+
+@property_test
+@given(size=sizes, new_size=sizes)
+def test_resize_matrix_is_torch_interpolation(size, new_size):
+    columns = torch.eye(size, dtype=torch.float64)
+    expected = interpolate(columns[None], (new_size, size))[0]
+    np.testing.assert_allclose(resize_matrix(size, new_size), expected, rtol=0, atol=1e-9)
+
+
+@property_test
+@given(size=sizes, new_size=sizes)
+def test_resize_matrix_has_rows_that_sum_to_1(size, new_size):
+    np.testing.assert_allclose(resize_matrix(size, new_size).sum(axis=1), 1, rtol=1e-12)
+
+
+def test_resizing_to_the_same_size_changes_nothing():
+    np.testing.assert_array_equal(resize_matrix(7, 7), np.eye(7))
+
+
+@property_test
+@given(shape=pairs, sigma=sigmas, seed=seeds)
+def test_gaussian_matrix_is_scipy_gaussian_filter(shape, sigma, seed):
+    image = np.random.default_rng(seed).normal(size=shape)
+    found = gaussian_matrix(shape[0], sigma) @ image @ gaussian_matrix(shape[1], sigma).T
+    expected = ndimage.gaussian_filter(image, sigma) if sigma else image
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@property_test
+@given(size=sizes, sigma=sigmas)
+def test_gaussian_matrix_has_rows_that_sum_to_1(size, sigma):
+    np.testing.assert_allclose(gaussian_matrix(size, sigma).sum(axis=1), 1, rtol=1e-12)
+
+
+def slow_residual(f_enc, f_dec):
+    n, _, h, w = f_enc.shape
+    residual = np.zeros((n, h, w))
+    for i in range(n):
+        for row in range(h):
+            for column in range(w):
+                a, b = f_enc[i, :, row, column], f_dec[i, :, row, column]
+                a = a / np.sqrt((a**2).sum()) if a.any() else a
+                b = b / np.sqrt((b**2).sum()) if b.any() else b
+                residual[i, row, column] = 0.5 * ((a - b) ** 2).sum()
+    return residual
+
+
+features = st.tuples(*[st.integers(1, 4)] * 4).flatmap(
+    lambda shape: st.tuples(
+        *[arrays(np.float64, shape, elements=st.integers(-3, 3).map(float))] * 2
+    )
+)
+
+
+@property_test
+@given(pair=features)
+def test_normalized_residual_is_its_formula(pair):
+    found = normalized_residual(*(torch.from_numpy(f).float() for f in pair)).numpy()
+    np.testing.assert_allclose(found, slow_residual(*pair), rtol=0, atol=1e-6)
+    assert found.min() >= 0
+    assert found.max() <= 2 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("enc", "dec", "residual"),
+    [
+        ([3, 4], [6, 8], 0),
+        ([3, 4], [-3, -4], 2),
+        ([1, 0], [0, 5], 1),
+        ([0, 0], [3, 4], 0.5),
+        ([0, 0], [0, 0], 0),
+        ([1e-6, 0], [0, 1e6], 1),
+    ],
+)
+def test_normalized_residual_of_known_directions(enc, dec, residual):
+    enc, dec = (torch.tensor(f, dtype=torch.float32).reshape(1, 2, 1, 1) for f in (enc, dec))
+    assert normalized_residual(enc, dec).item() == pytest.approx(residual, abs=1e-6)
+
+
+@property_test
+@given(
+    map_sizes=st.lists(pairs, min_size=1, max_size=3),
+    seen_size=pairs,
+    own_size=pairs,
+    sigma=sigmas,
+    seed=seeds,
+)
+def test_assemble_maps_is_its_slow_version(map_sizes, seen_size, own_size, sigma, seed):
+    rng = np.random.default_rng(seed)
+    maps = [torch.from_numpy(rng.random((2, *size))) for size in map_sizes]
+    found = assemble_maps(maps, seen_size, own_size, sigma)
+    assert found.dtype == torch.float32
+    expected = slow_assembly(maps, seen_size, own_size, sigma).float()
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
+
+
+@property_test
+@given(map_size=pairs, size=pairs, sigma=sigmas, seed=seeds)
+def test_assemble_maps_where_the_network_sees_the_own_size(map_size, size, sigma, seed):
+    maps = [torch.from_numpy(np.random.default_rng(seed).random((1, *map_size)))]
+    found = assemble_maps(maps, size, size, sigma)
+    torch.testing.assert_close(
+        found, slow_assembly(maps, size, size, sigma).float(), rtol=0, atol=2e-6
+    )
+
+
+def test_a_finished_map_is_left_alone():
+    maps = torch.rand(2, 5, 7)
+    torch.testing.assert_close(assemble_maps(maps, (5, 7), (5, 7), 0), maps)
+
+
+def test_one_tensor_is_one_map():
+    maps = torch.rand(2, 5, 7)
+    args = ((10, 14), (20, 9), 1.0)
+    torch.testing.assert_close(assemble_maps(maps, *args), assemble_maps([maps], *args))
+
+
+def test_maps_are_not_changed():
+    maps = [torch.ones(1, 4, 4), torch.ones(1, 8, 8)]
+    assemble_maps(maps, (8, 8), (8, 8), 1.0)
+    assert all((phi == 1).all() for phi in maps)
+
+
+@pytest.mark.parametrize(("reduction", "score"), [("max", 7.0), ("mean", 2.5), ("sum", 15.0)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_reduce_map(reduction, score, dtype):
+    found = reduce_map(np.array([[-1, 2, 3], [0, 7, 4]], dtype), reduction)
+    assert type(found) is float
+    assert found == score
+
+
+@pytest.mark.parametrize(("reduction", "n"), [("mean", 1), ("sum", 2**18)])
+def test_reduction_adds_in_double_precision(reduction, n):
+    value = np.float32(0.1)
+    found = reduce_map(np.full((512, 512), value), reduction)
+    assert found == pytest.approx(n * float(value), rel=1e-12)
