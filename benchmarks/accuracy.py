@@ -39,26 +39,30 @@ def main():
     parser.add_argument("--categories", nargs="+", default=["bottle", "grid"])
     parser.add_argument("--backbones", nargs="+", default=["tf_efficientnet_lite0", "resnet18"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--max-epochs", type=int, help="the default's unless given")
     arguments = parser.parse_args()
+    epochs = {} if arguments.max_epochs is None else {"max_epochs": arguments.max_epochs}
+    suffix = f" ({arguments.max_epochs} epochs)" if epochs else ""
     results = Results("accuracy")
     jobs = [
         (category, backbone, seed)
         for seed in arguments.seeds
         for backbone in arguments.backbones
         for category in arguments.categories
-        if f"{category}, {backbone}, area, seed {seed}" not in results
+        if f"{category}, {backbone}{suffix}, area, seed {seed}" not in results
     ]
     for category, backbone, seed in tqdm(jobs):
         train, test = (
             load_mvtec_ad(arguments.data, category, split=split) for split in ("train", "test")
         )
         start = time.perf_counter()
-        detector = HierarchicalFeatureAE(**backbones(arguments)[backbone], random_state=seed)
-        detector.fit(train.images)
+        detector = HierarchicalFeatureAE(
+            **backbones(arguments)[backbone], **epochs, random_state=seed
+        ).fit(train.images)
         fit_s = time.perf_counter() - start
         for level_weights in ("equal", "area"):
             found = detector.set_params(level_weights=level_weights).detect(test.images)
-            results[f"{category}, {backbone}, {level_weights}, seed {seed}"] = {
+            results[f"{category}, {backbone}{suffix}, {level_weights}, seed {seed}"] = {
                 "image AUROC": roc_auc_score(test.target, found.scores),
                 "pixel AUROC": pixel_roc_auc_score(test.masks, found.maps),
                 "AUPRO": aupro_score(test.masks, found.maps),
@@ -73,13 +77,14 @@ def main():
             len(rows),
             *(_mean_and_spread([row[metric] for row in rows]) for metric in METRICS),
             f"{np.median([r['fit_s'] for r in rows]):.0f} s",
-            PAPER.get(group[:2], ""),
+            PAPER.get((group[0], group[1].split(" ")[0]), ""),
         ]
         for group, rows in sorted(groups.items())
     ]
     results.write_table(
         "Accuracy",
-        "python benchmarks/accuracy.py",
+        "python benchmarks/accuracy.py; the rows of 100 epochs: "
+        "python benchmarks/accuracy.py --categories grid --backbones resnet18 --max-epochs 100",
         NOTES,
         ["category", "backbone", "levels", "seeds", *METRICS, "median fit", "paper"],
         lines,

@@ -18,7 +18,6 @@ from skanomaly.metrics import aupro_score, pixel_roc_auc_score
 from skanomaly.synthesis import DEFECT_TYPES, draw_defect
 
 SETTINGS = {
-    "batch 32, 40 epochs": {"train_batch_size": 32, "max_epochs": 40},
     "batch 8, 40 epochs": {"train_batch_size": 8, "max_epochs": 40},
     "batch 4, 40 epochs": {"train_batch_size": 4, "max_epochs": 40},
     "batch 2, 40 epochs": {"train_batch_size": 2, "max_epochs": 40},
@@ -29,7 +28,6 @@ SETTINGS = {
         "max_epochs": 40,
         "lr_schedule": "constant",
     },
-    "batch 2, 40 epochs, width 2": {"train_batch_size": 2, "max_epochs": 40, "width": 2.0},
 }
 
 
@@ -40,7 +38,8 @@ def held_out_with_defects(images, rng):
     for raw in images:
         image = (raw if raw.ndim == 3 else raw[..., np.newaxis]) / 255
         clean.append(raw)
-        texture = np.resize(foreign / 255, image.shape[:2])[..., np.newaxis]
+        height, width = image.shape[:2]
+        texture = np.tile(foreign / 255, (3, 3))[:height, :width, np.newaxis]
         for _ in range(2):
             kind = DEFECT_TYPES[rng.integers(len(DEFECT_TYPES))]
             drawn, mask = draw_defect(image, kind, rng, foreign=texture * np.ones_like(image))

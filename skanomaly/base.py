@@ -103,7 +103,8 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
             Higher = more anomalous. If the images differ in size, an object
             array (n,) of 2-D maps.
         """
-        return _stack(self._maps(X), len(X))
+        images = self._open_to_score(X)
+        return _stack(self._maps(images), len(images))
 
     def score_samples(self, X):
         """Score of each image: minus its map's reduction, raw.
@@ -118,7 +119,8 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
         ndarray, shape (n,), float64
             Higher = more normal.
         """
-        return np.array([-reduce_map(m, self.score_reduction) for m in self._maps(X)])
+        maps = self._maps(self._open_to_score(X))
+        return np.array([-reduce_map(m, self.score_reduction) for m in maps])
 
     def decision_function(self, X):
         """Score of each image, shifted so that the threshold is 0.
@@ -164,7 +166,8 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
             ``scores`` as of `score_samples`, ``labels`` as of `predict`,
             ``maps`` as of `transform`.
         """
-        maps = _stack(self._maps(X), len(X))
+        images = self._open_to_score(X)
+        maps = _stack(self._maps(images), len(images))
         scores = np.array([-reduce_map(m, self.score_reduction) for m in maps])
         return Bunch(scores=scores, labels=_labels(scores - self.offset_), maps=maps)
 
@@ -214,10 +217,13 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
             min_size=getattr(self, "min_image_size_", 1),
         )
 
-    def _maps(self, X):
-        """Yield each image's finished map, (H, W), in order."""
+    def _open_to_score(self, X):
         check_is_fitted(self)
-        yield from self._assembled(self._map_batches(self._open(X)))
+        return self._open(X)
+
+    def _maps(self, images):
+        """Yield each image's finished map, (H, W), in order."""
+        return self._assembled(self._map_batches(images))
 
     def _map_batches(self, images):
         self._place(self._device)

@@ -201,6 +201,15 @@ def test_other_channel_count_than_fitted(detector):
         detector.score_samples(random_images(2, channels=1))
 
 
+@pytest.mark.parametrize(
+    "X", [Image.new("RGB", (16, 16)), iter([]), "one.png", np.zeros((16, 16)), [], 3.0]
+)
+@pytest.mark.parametrize("method", ["fit", "transform", "score_samples", "predict", "detect"])
+def test_what_is_no_batch_is_refused_by_every_method(method, X, detector):
+    with pytest.raises(InvalidImageError, match="X (is|holds)"):
+        getattr(detector, method)(X)
+
+
 def test_validation_images_are_kept_out(detector):
     train, validation = detector.seen_
     assert not train & validation
@@ -407,7 +416,7 @@ def test_many_files_are_streamed(detector, tmp_path, monkeypatch):
         return read(path)
 
     monkeypatch.setattr(images, "read_image", count)
-    for n_done, _ in enumerate(detector._maps([path] * 100)):
+    for n_done, _ in enumerate(detector._maps(detector._open([path] * 100))):
         ahead.append(n_read - n_done)
     assert n_read == 100
     assert max(ahead) <= 4 * detector.batch_size

@@ -337,6 +337,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
             lr=self.lr,
             max_epochs=self.max_epochs,
             batch_size=self.train_batch_size,
+            iterator_valid__batch_size=self.batch_size,
             iterator_train__collate_fn=FeatureDataset.collate,
             iterator_valid__collate_fn=FeatureDataset.collate,
             callbacks=callbacks,
