@@ -23,7 +23,7 @@ Masks are exact: outside its mask an image is what it would be without the defec
 
 
 def make_texture_defects(
-    texture="brick",
+    texture="gravel",
     *,
     split="train",
     n_normal=100,
@@ -36,7 +36,7 @@ def make_texture_defects(
 
     Parameters
     ----------
-    texture : {"brick", "grass", "gravel"}, default="brick"
+    texture : {"brick", "grass", "gravel"}, default="gravel"
         A photograph of 512 x 512 grey pixels that comes with scikit-image.
     split : {"train", "test"}, default="train"
         The part of the texture that is used; the two do not overlap.
