@@ -14,12 +14,13 @@ from skanomaly import HierarchicalFeatureAE
 from skanomaly.datasets import load_mvtec_ad
 
 SCORE = """
-import json, resource, sys, joblib
+import json, sys, joblib
 from skanomaly import ImageFiles
 detector = joblib.load(sys.argv[1])
 scores = detector.score_samples(ImageFiles.from_folder(sys.argv[2]))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"files": len(scores), "peak_rss_MiB": peak / 1024}))
+# Not getrusage: its maximum includes the parent's memory at the time of the fork.
+peak = next(line.split()[1] for line in open("/proc/self/status") if "VmHWM" in line)
+print(json.dumps({"files": len(scores), "peak_rss_MiB": int(peak) / 1024}))
 """
 
 

@@ -51,7 +51,7 @@ def _parser():
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="fit and evaluate on generated defects, no data needed")
-    demo.add_argument("--texture", choices=["brick", "grass", "gravel"], default="gravel")
+    demo.add_argument("--texture", choices=["brick", "grass", "gravel"], default="brick")
     demo.add_argument("--out", default="skanomaly-demo.png", metavar="PNG")
     demo.add_argument("--seed", type=int, default=0)
     demo.set_defaults(run=_demo)

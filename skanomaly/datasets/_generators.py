@@ -9,21 +9,21 @@ from ..synthesis import DEFECT_TYPES, draw_defect
 
 TEXTURES = ("brick", "grass", "gravel")
 
-# Rows of the texture that training images are cut from; test images come from
+# Columns of the texture that training images are cut from; test images come from
 # the rest, so that no test pixel has been seen.
 _TRAIN_SHARE = 0.6
 
 _DESCR = """Crops of the texture "{texture}" (scikit-image), {split} split: {n_normal} as they are
 and {n_defective} with one drawn defect each ({defect_types}).
 
-Training images are cut from the upper {share:.0%} of the texture, test images from
+Training images are cut from the left {share:.0%} of the texture, test images from
 the rest. Each is mirrored at random and varies a little in brightness, contrast and noise.
 Masks are exact: outside its mask an image is what it would be without the defect.
 """
 
 
 def make_texture_defects(
-    texture="gravel",
+    texture="brick",
     *,
     split="train",
     n_normal=100,
@@ -36,7 +36,7 @@ def make_texture_defects(
 
     Parameters
     ----------
-    texture : {"brick", "grass", "gravel"}, default="gravel"
+    texture : {"brick", "grass", "gravel"}, default="brick"
         A photograph of 512 x 512 grey pixels that comes with scikit-image.
     split : {"train", "test"}, default="train"
         The part of the texture that is used; the two do not overlap.
@@ -114,7 +114,7 @@ def _region(texture, split, image_size):
         raise ValueError(f'split must be "train" or "test", got {split!r}')
     whole = _texture(texture)
     border = int(_TRAIN_SHARE * len(whole))
-    region = whole[:border] if split == "train" else whole[border:]
+    region = whole[:, :border] if split == "train" else whole[:, border:]
     most = len(whole) - border
     if not 16 <= image_size <= most:
         raise ValueError(f"image_size must be 16 to {most} pixels, got {image_size}")

@@ -64,21 +64,21 @@ def test_outside_the_mask_an_image_is_what_it_would_be_without_the_defect(monkey
         assert (image != original)[mask].mean() > 0.9
 
 
-def test_training_and_test_images_share_no_row(monkeypatch):
-    row_numbers = np.broadcast_to(np.arange(512.0)[:, None, None], (512, 512, 1))
-    crop, rows = _generators._crop, {"train": set(), "test": set()}
+def test_training_and_test_images_share_no_column(monkeypatch):
+    column_numbers = np.broadcast_to(np.arange(512.0)[None, :, None], (512, 512, 1))
+    crop, columns = _generators._crop, {"train": set(), "test": set()}
 
     def recorded(region, size, rng):
-        rows[split].update(region[:, 0, 0])
+        columns[split].update(region[0, :, 0])
         return crop(region, size, rng) / 512
 
-    monkeypatch.setattr(_generators, "_texture", lambda name: row_numbers)
+    monkeypatch.setattr(_generators, "_texture", lambda name: column_numbers)
     monkeypatch.setattr(_generators, "_crop", recorded)
-    for split in rows:
+    for split in columns:
         small(split=split, n_defective=0)
-    assert rows["train"]
-    assert rows["test"]
-    assert not rows["train"] & rows["test"]
+    assert columns["train"]
+    assert columns["test"]
+    assert not columns["train"] & columns["test"]
 
 
 def test_crops_come_from_all_over_the_region():
