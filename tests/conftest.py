@@ -35,9 +35,9 @@ def resnet18_weights(shared):
 @pytest.fixture(scope="session")
 def textures():
     """Small training and test sets with drawn defects."""
-    train = make_texture_defects("gravel", n_normal=24, image_size=64, random_state=0)
+    train = make_texture_defects("brick", n_normal=24, image_size=64, random_state=0)
     test = make_texture_defects(
-        "gravel", split="test", n_normal=6, n_defective=6, image_size=64, random_state=0
+        "brick", split="test", n_normal=6, n_defective=6, image_size=64, random_state=0
     )
     return train, test
 
