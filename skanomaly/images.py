@@ -95,6 +95,7 @@ class ImageFiles(Sequence):
 
     @property
     def shape(self):
+        """(n,), by which scikit-learn knows what it can index."""
         return self.paths.shape
 
     def __len__(self):

@@ -81,6 +81,7 @@ class AnomalyNet(NeuralNet):
         return self.set_params(train_split=predefined_split(validation)).fit(train)
 
     def fit_loop(self, *args, **kwargs):
+        """As skorch's, and remember whether it came to its end."""
         # skorch takes every KeyboardInterrupt for a wish to stop early; a detector
         # whose training the user cut short must not pass for a fitted one.
         self._interrupted = True
@@ -89,6 +90,7 @@ class AnomalyNet(NeuralNet):
         return self
 
     def notify(self, method_name, **cb_kwargs):
+        """As skorch's, and tell a callback's wish to stop from the user's."""
         try:
             super().notify(method_name, **cb_kwargs)
         except KeyboardInterrupt:  # how skorch's EarlyStopping asks for the end
@@ -96,6 +98,7 @@ class AnomalyNet(NeuralNet):
             raise
 
     def partial_fit(self, *args, **kwargs):
+        """As skorch's, but an interrupt reaches the caller and the net ends on the CPU."""
         super().partial_fit(*args, **kwargs)
         if self._interrupted:
             raise KeyboardInterrupt
@@ -108,6 +111,7 @@ class AnomalyNet(NeuralNet):
         return self
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """As skorch's, but a loss that is not finite is an error."""
         super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
         if training:
             losses = self.history[-1, "batches", :, "train_loss"]

