@@ -189,7 +189,10 @@ class FeaturePyramid(nn.Module):
         if missing:
             computed = self._compute(x[missing])
             fresh = {i: [f[j].cpu().numpy() for f in computed] for j, i in enumerate(missing)}
-        kept = [remember(key, fresh.get(i)) for i, key in enumerate(keys)]
+        try:
+            kept = [remember(key, fresh.get(i)) for i, key in enumerate(keys)]
+        except LookupError:  # an entry was damaged, or cleared since it was looked for
+            return self._compute(x)
         return tuple(torch.from_numpy(np.stack(level)).to(x.device) for level in zip(*kept))
 
     def _fingerprint(self):
@@ -377,4 +380,6 @@ def _digest(image):
 
 def _remember(key, features):
     """What joblib keeps under a key: the features its caller just computed."""
+    if features is None:
+        raise LookupError(f"no features are kept under {key}")
     return features

@@ -15,17 +15,20 @@ class EpochProgress(Callback):
     """A progress bar over the epochs of a fit, with the losses beside it."""
 
     def on_train_begin(self, net, **kwargs):
+        """Show the bar."""
         from tqdm.auto import tqdm
 
         self.bar_ = tqdm(total=net.max_epochs, desc="training", unit="epoch")
 
     def on_epoch_end(self, net, **kwargs):
+        """Advance it by one epoch."""
         last = net.history[-1]
         losses = (key for key in ("train_loss", "valid_loss") if key in last)
         self.bar_.set_postfix({key: f"{last[key]:.4f}" for key in losses})
         self.bar_.update()
 
     def on_train_end(self, net, **kwargs):
+        """Close it."""
         self.bar_.close()
         del self.bar_
 

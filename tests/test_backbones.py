@@ -265,6 +265,20 @@ def test_memory_computes_each_image_once(tmp_path, monkeypatch):
         assert torch.equal(a[[1, 0]], b[[0, 2]])
 
 
+def test_memory_survives_damaged_entries(tmp_path):
+    x = batch(2)
+    expected = FeaturePyramid(memory=str(tmp_path))(x)
+    entries = list(tmp_path.rglob("output.pkl"))
+    entries[0].write_bytes(b"damaged")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # joblib says that it could not load the entry
+        again = FeaturePyramid(memory=str(tmp_path))(x)
+        once_more = FeaturePyramid(memory=str(tmp_path))(x)
+    for a, b, c in zip(expected, again, once_more, strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(a, c)
+
+
 def test_memory_tells_networks_apart(tmp_path):
     few, other = (FeaturePyramid(layers=layers, memory=str(tmp_path)) for layers in ((1,), (2,)))
     assert few(batch())[0].shape != other(batch())[0].shape
