@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from .exceptions import InvalidImageError
 from .images import ImageDataset
 from .maps import SCORE_REDUCTIONS, assemble_maps, reduce_map
+from .thresholds import quantile_of_new
 
 
 class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
@@ -195,8 +196,13 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
             batches = self._fit_images(images.subset(train), validation)
             if batches is None:
                 batches = self._map_batches(validation)
-            scores = [-reduce_map(m, self.score_reduction) for m in self._assembled(batches)]
-        self.offset_ = _quantile_of_new(np.array(scores), self.contamination)
+            maps = (
+                (reduce_map(m, self.score_reduction), m.max()) for m in self._assembled(batches)
+            )
+            scores, maxima = np.array(list(maps), dtype=float).T
+        self.validation_scores_ = -scores
+        self.offset_ = quantile_of_new(-scores, self.contamination)
+        self.map_threshold_ = -quantile_of_new(-maxima, self.contamination)
 
     def _hold_out(self, n_images, random_state):
         if n_images < 2:
@@ -295,15 +301,6 @@ def _by_own_size(maps, seen_size, sizes, smoothing):
         part = [phi[start:stop] for phi in maps]
         yield from assemble_maps(part, seen_size, own_size, smoothing).cpu().numpy()
         start = stop
-
-
-def _quantile_of_new(scores, share):
-    """The value that a share of *new* scores from the same source falls below.
-
-    The k-th smallest of n scores has k / (n + 1) of all further ones below it on
-    average, whatever their distribution; between ranks it is interpolated.
-    """
-    return np.quantile(scores, share, method="weibull")
 
 
 def _labels(decisions):

@@ -20,7 +20,8 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skanomaly import ImageFiles, InvalidImageError
-from skanomaly.base import BaseImageDetector, _quantile_of_new, resolve_device
+from skanomaly.base import BaseImageDetector, resolve_device
+from skanomaly.thresholds import quantile_of_new
 
 
 class DistanceToMean(BaseImageDetector):
@@ -322,15 +323,19 @@ def test_clone_and_set_params(detector):
     assert again.set_params(smoothing=3.0).smoothing == 3.0
 
 
-@pytest.mark.parametrize("contamination", [0.05, 0.1, 0.3])
-def test_threshold_flags_that_share_of_new_scores(contamination):
-    """On average over many draws, whatever the distribution (here: exponential)."""
-    rng = np.random.default_rng(0)
-    flagged = [
-        np.exp(-max(0.0, _quantile_of_new(rng.exponential(size=40), contamination)))
-        for _ in range(4000)
-    ]
-    assert 1 - np.mean(flagged) == pytest.approx(contamination, abs=0.005)
+def test_threshold_is_the_quantile_of_the_validation_scores():
+    X = random_images(20)
+    detector = DistanceToMean(contamination=0.2).fit(X)
+    assert len(detector.validation_scores_) == round(detector.validation_fraction * 20)
+    assert set(detector.validation_scores_) <= set(detector.score_samples(X))
+    assert detector.offset_ == quantile_of_new(detector.validation_scores_, 0.2)
+
+
+def test_map_threshold_is_that_of_the_maps_maxima():
+    X = random_images(20)
+    assert DistanceToMean().fit(X).map_threshold_ == -DistanceToMean().fit(X).offset_
+    by_mean = DistanceToMean(score_reduction="mean").fit(X)
+    assert by_mean.map_threshold_ == DistanceToMean().fit(X).map_threshold_
 
 
 def test_pipeline_with_paths_in_front(tmp_path):

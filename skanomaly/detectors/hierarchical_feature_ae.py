@@ -165,6 +165,11 @@ class HierarchicalFeatureAE(BaseImageDetector):
         The trained decoder (`net_.module_`) and its history (`net_.history`).
     offset_ : float
         Threshold on `score_samples`: what lies below is anomalous.
+    validation_scores_ : ndarray, shape (n_validation,), float64
+        Scores of the images kept out of training, from which `offset_` comes.
+    map_threshold_ : float
+        Map value that `contamination` of new normal images exceed somewhere;
+        ``-offset_`` if the score is the map's maximum.
     n_channels_in_ : int
         Channels of the images seen in `fit`.
     min_image_size_ : int
