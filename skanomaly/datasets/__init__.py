@@ -2,5 +2,6 @@
 
 from ._folders import load_image_folder, load_mvtec_ad
 from ._generators import make_texture_defects
+from ._one_class import load_one_class
 
-__all__ = ["load_image_folder", "load_mvtec_ad", "make_texture_defects"]
+__all__ = ["load_image_folder", "load_mvtec_ad", "load_one_class", "make_texture_defects"]

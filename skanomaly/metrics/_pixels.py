@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import warnings
+from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.metrics import average_precision_score, roc_auc_score
 
-_EIGHT_CONNECTED = np.ones((3, 3), bool)
+from . import _counts
+from ._counts import Counts, Ranked
+from ._regions import shares_of_regions
+from ._validation import check_fpr_bounds, check_masks_and_maps, check_max_fpr
 
 
 def pixel_roc_auc_score(masks, maps):
-    """Area under the ROC curve over all pixels of all images.
+    r"""Area under the ROC curve over all pixels of all images.
+
+    It is the share of pairs of a defective pixel d and a normal pixel n in which
+    the defective one is higher, ties counting half,
+
+    .. math:: \frac{1}{|D| |N|} \sum_{d \in D} \sum_{n \in N}
+              \mathbb 1[f_d > f_n] + \tfrac12 \mathbb 1[f_d = f_n].
 
     Parameters
     ----------
     masks : array of bool, shape (n, H, W), or sequence of (H, W)
         True where the defect is; 0 and 1 are taken too.
     maps : array, shape (n, H, W), or sequence of (H, W)
-        Higher = more anomalous. Each of its mask's shape.
+        Higher = more anomalous. Each of its mask's shape; images may differ in
+        size.
 
     Returns
     -------
@@ -32,15 +41,31 @@ def pixel_roc_auc_score(masks, maps):
     ------
     ValueError
         If shapes do not match, masks are not binary or maps are not finite.
+
+    References
+    ----------
+    J. A. Hanley, B. J. McNeil, "The meaning and use of the area under a receiver
+    operating characteristic (ROC) curve", Radiology 143, 1982.
+
+    Examples
+    --------
+    >>> from skanomaly.metrics import pixel_roc_auc_score
+    >>> masks = [[[False, True], [False, False]]]
+    >>> maps = [[[0.1, 0.8], [0.9, 0.2]]]
+    >>> round(pixel_roc_auc_score(masks, maps), 3)
+    0.667
     """
-    y_true, y_score = _pixels(*_check(masks, maps))
-    if not _is_defined(y_true, "pixel_roc_auc_score"):
-        return np.nan
-    return float(roc_auc_score(y_true, y_score))
+    counts = _count(masks, maps, "pixel_roc_auc_score")
+    return np.nan if counts is None else _counts.roc_auc(counts)
 
 
 def pixel_average_precision_score(masks, maps):
-    """Average precision (AUPRC) over all pixels of all images.
+    r"""Average precision (AUPRC) over all pixels of all images.
+
+    .. math:: \frac{1}{|D|} \sum_{d \in D} \mathrm{Precision}(f_d),
+
+    the mean over defective pixels d of the precision at the threshold
+    :math:`f_d`; a step function, without interpolation.
 
     Parameters
     ----------
@@ -52,11 +77,52 @@ def pixel_average_precision_score(masks, maps):
     float
         In [0, 1]; NaN, with an `UndefinedMetricWarning`, unless there are both
         defective and normal pixels.
+
+    Raises
+    ------
+    ValueError
+        As `pixel_roc_auc_score`.
+
+    References
+    ----------
+    J. Davis, M. Goadrich, "The relationship between Precision-Recall and ROC
+    curves", ICML 2006.
     """
-    y_true, y_score = _pixels(*_check(masks, maps))
-    if not _is_defined(y_true, "pixel_average_precision_score"):
-        return np.nan
-    return float(average_precision_score(y_true, y_score))
+    counts = _count(masks, maps, "pixel_average_precision_score")
+    return np.nan if counts is None else _counts.average_precision(counts)
+
+
+def pixel_f1_max_score(masks, maps):
+    r"""Highest F1 score that any one threshold reaches over all pixels.
+
+    .. math:: \max_t \frac{2\,\mathrm{TP}(t)}
+              {2\,\mathrm{TP}(t) + \mathrm{FP}(t) + \mathrm{FN}(t)}
+
+    The threshold is chosen with knowledge of the masks, so this is what a map
+    could do at best, not what a detector's own threshold does.
+
+    Parameters
+    ----------
+    masks, maps
+        As for `pixel_roc_auc_score`.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN, with an `UndefinedMetricWarning`, unless there are both
+        defective and normal pixels.
+
+    Raises
+    ------
+    ValueError
+        As `pixel_roc_auc_score`.
+
+    References
+    ----------
+    C. J. van Rijsbergen, "Information Retrieval", 2nd edition, 1979.
+    """
+    counts = _count(masks, maps, "pixel_f1_max_score")
+    return np.nan if counts is None else _counts.f1_max(counts)
 
 
 def aupro_score(masks, maps, *, max_fpr=0.3):
@@ -84,73 +150,185 @@ def aupro_score(masks, maps, *, max_fpr=0.3):
         In [0, 1]; NaN, with an `UndefinedMetricWarning`, unless there are both
         defective and normal pixels.
 
+    Raises
+    ------
+    ValueError
+        As `pixel_roc_auc_score`; also if `max_fpr` is out of its range.
+
+    See Also
+    --------
+    pro_curve : The curve.
+
     References
     ----------
     P. Bergmann, K. Batzner, M. Fauser, D. Sattlegger, C. Steger, "The MVTec Anomaly
     Detection Dataset", International Journal of Computer Vision 129, 2021.
     """
-    if not 0 < max_fpr <= 1:
-        raise ValueError(f"max_fpr must lie in (0, 1], got {max_fpr}")
-    masks, maps = _check(masks, maps)
-    y_true, y_score = _pixels(masks, maps)
-    if not _is_defined(y_true, "aupro_score"):
-        return np.nan
-    overlap = np.concatenate([_share_of_region(mask).ravel() for mask in masks])
-    n_regions = overlap.sum()  # the shares of a region sum to 1
-
-    order = np.argsort(y_score)[::-1]
-    descending = y_score[order]
-    last_of_tie = np.append(descending[1:] != descending[:-1], True)
-    fpr = np.cumsum(~y_true[order])[last_of_tie] / np.count_nonzero(~y_true)
-    pro = np.cumsum(overlap[order])[last_of_tie] / n_regions
-    fpr, pro = np.append(0.0, fpr), np.append(0.0, pro)
-
-    stop = np.searchsorted(fpr, max_fpr, side="right")
-    pro_at_max = np.interp(max_fpr, fpr, pro)
-    fpr, pro = np.append(fpr[:stop], max_fpr), np.append(pro[:stop], pro_at_max)
-    return float(np.clip(np.trapezoid(pro, fpr) / max_fpr, 0, 1))
+    check_max_fpr(max_fpr)
+    counts = _count(masks, maps, "aupro_score", by_region=True)
+    return np.nan if counts is None else _counts.area_under_pro(counts, max_fpr)
 
 
-def _share_of_region(mask):
-    """For each pixel of a region 1 / the region's size, 0 elsewhere."""
-    labels, _ = ndimage.label(mask, structure=_EIGHT_CONNECTED)
-    sizes = np.bincount(labels.ravel())
-    return np.where(mask, 1 / np.maximum(sizes, 1)[labels], 0.0)
+def pro_curve(masks, maps):
+    """Per-region overlap against the false-positive rate.
+
+    Parameters
+    ----------
+    masks, maps
+        As for `pixel_roc_auc_score`.
+
+    Returns
+    -------
+    fpr : ndarray, shape (m,)
+        Share of all normal pixels at or above each threshold, ascending from 0
+        to 1.
+    pro : ndarray, shape (m,)
+        Mean over regions of the share of their pixels at or above each
+        threshold, ascending from 0 to 1. Points that lie on the straight line
+        between others are left out.
+    thresholds : ndarray, shape (m,)
+        Descending, the first infinite.
+        All three hold one NaN, with an `UndefinedMetricWarning`, unless there
+        are both defective and normal pixels.
+
+    Raises
+    ------
+    ValueError
+        As `pixel_roc_auc_score`.
+
+    See Also
+    --------
+    aupro_score : The area under it, and the source.
+
+    Examples
+    --------
+    >>> from skanomaly.metrics import pro_curve
+    >>> fpr, pro, thresholds = pro_curve([[[True, False, False]]], [[[0.5, 0.9, 0.1]]])
+    >>> fpr.tolist(), pro.tolist(), thresholds.tolist()
+    ([0.0, 0.5, 0.5, 1.0], [0.0, 0.0, 1.0, 1.0], [inf, 0.9, 0.5, 0.1])
+    """
+    pixels = _ranked(masks, maps, by_region=True)
+    missing = missing_pixels(pixels.defective, pixels.normal)
+    if missing:
+        warn_undefined("pro_curve", missing)
+        return tuple(np.full(1, np.nan) for _ in range(3))
+    return _counts.pro_curve(Counts.of(pixels.defective, pixels.normal), pixels.normal)
 
 
-def _check(masks, maps):
-    if len(masks) != len(maps):
-        raise ValueError(f"there are {len(masks)} masks and {len(maps)} maps, expected as many")
-    if len(masks) == 0:
-        raise ValueError("there are no masks and maps, expected at least one")
-    pairs = [_check_pair(i, *pair) for i, pair in enumerate(zip(masks, maps))]
-    return zip(*pairs)
+def aupimo_score(masks, maps, *, fpr_bounds=(1e-5, 1e-4), average=True):
+    r"""Area under the per-image overlap at very few false positives.
+
+    Thresholds are set by normal images alone: :math:`F_\mathrm{sh}(t)` is the
+    mean over them of the share of pixels at or above t. For each anomalous image
+    i, the recall :math:`T_i` of its defective pixels :math:`D_i`, at the lowest
+    threshold whose :math:`F_\mathrm{sh}` does not exceed z, is averaged over
+    z between the bounds (L, U), on a logarithmic scale,
+
+    .. math:: \mathrm{AUPIMO}_i = \frac{1}{\log(U/L)} \int_{\log L}^{\log U}
+              T_i(z) \, d \log z
+              = \frac{1}{|D_i|} \sum_{d \in D_i} \mathrm{clip}\Big(
+              \frac{\log(U / F_\mathrm{sh}(f_d))}{\log(U/L)}, 0, 1\Big).
+
+    The second form is exact, without thresholds to choose or to interpolate
+    between.
+
+    Parameters
+    ----------
+    masks, maps
+        As for `pixel_roc_auc_score`.
+    fpr_bounds : (float, float), default=(1e-5, 1e-4)
+        L and U, 0 < L < U <= 1. With fewer than 1 / L pixels in the normal
+        images, the lower part is the recall at no false positive at all.
+    average : bool, default=True
+        Return the mean over anomalous images; if False, each image's own.
+
+    Returns
+    -------
+    float, or ndarray of shape (n,)
+        In [0, 1]; NaN for normal images. NaN throughout, with an
+        `UndefinedMetricWarning`, unless there are both normal and anomalous
+        images.
+
+    Raises
+    ------
+    ValueError
+        As `pixel_roc_auc_score`; also if the bounds are out of their range.
+
+    References
+    ----------
+    J. P. C. Bertoldo, D. Ameln, A. Vaidya, S. Akcay, "AUPIMO: Redefining Visual
+    Anomaly Detection Benchmarks with High Speed and Low Tolerance", BMVC 2024
+    (arXiv:2401.01984).
+    """
+    check_fpr_bounds(fpr_bounds)
+    masks, maps = check_masks_and_maps(masks, maps)
+    is_good = np.array([not mask.any() for mask in masks])
+    scores = np.full(len(masks), np.nan)
+    if is_good.all() or not is_good.any():
+        warn_undefined("aupimo_score", "anomalous images" if is_good.all() else "normal images")
+        return np.nan if average else scores
+    normal = _of_normal_images([maps[i] for i in np.flatnonzero(is_good)])
+    for i in np.flatnonzero(~is_good):
+        defective = np.sort(maps[i][masks[i]])
+        shared_fpr = normal.at_least(defective) / normal.total
+        scores[i] = _counts.pimo(shared_fpr, fpr_bounds).mean()
+    return float(np.nanmean(scores)) if average else scores
 
 
-def _check_pair(i, mask, anomaly_map):
-    mask, anomaly_map = np.asarray(mask), np.asarray(anomaly_map)
-    if mask.ndim != 2 or mask.shape != anomaly_map.shape:
-        raise ValueError(
-            f"mask {i} has shape {mask.shape} and map {i} {anomaly_map.shape}, "
-            "expected the same (H, W)"
-        )
-    if mask.dtype != bool:
-        if not np.isin(mask, (0, 1)).all():
-            raise ValueError(f"mask {i} holds other values than 0 and 1; pass mask > 0")
-        mask = mask.astype(bool)
-    if not np.isfinite(anomaly_map).all():
-        raise ValueError(f"map {i} holds NaN or infinity, expected finite numbers")
-    return mask, anomaly_map
+def _of_normal_images(maps):
+    """All their pixels; an image's weigh as much together as another image's."""
+    values = np.concatenate([m.ravel() for m in maps])
+    sizes = np.array([m.size for m in maps])
+    if np.all(sizes == sizes[0]):
+        values.sort()
+        return Ranked(values)
+    order = np.argsort(values)
+    return Ranked(values[order], np.repeat(1 / sizes, sizes)[order])
 
 
-def _pixels(masks, maps):
-    return (np.concatenate([image.ravel() for image in images]) for images in (masks, maps))
+class _Pixels(NamedTuple):
+    normal: Ranked
+    defective: Ranked
 
 
-def _is_defined(y_true, metric):
-    if y_true.any() and not y_true.all():
-        return True
-    missing = "normal" if y_true.any() else "defective"
-    message = f"{metric} is not defined without {missing} pixels"
-    warnings.warn(message, UndefinedMetricWarning, stacklevel=3)
-    return False
+def _count(masks, maps, metric, by_region=False):
+    pixels = _ranked(masks, maps, by_region)
+    missing = missing_pixels(pixels.defective, pixels.normal)
+    if missing:
+        warn_undefined(metric, missing, stacklevel=4)
+        return None
+    return Counts.of(pixels.defective, pixels.normal)
+
+
+def _ranked(masks, maps, by_region=False):
+    """Normal and defective pixels, sorted; a region's pixels weigh 1 together if asked."""
+    masks, maps = check_masks_and_maps(masks, maps)
+    n_defective = [np.count_nonzero(mask) for mask in masks]
+    n_normal = sum(mask.size for mask in masks) - sum(n_defective)
+    normal = np.empty(n_normal, np.result_type(*{m.dtype for m in maps}))
+    stop = 0
+    for mask, anomaly_map, n in zip(masks, maps, n_defective):
+        start, stop = stop, stop + mask.size - n
+        normal[start:stop] = anomaly_map[~mask] if n else anomaly_map.ravel()
+    normal.sort()
+    defective = [(m, mask) for m, mask, n in zip(maps, masks, n_defective) if n]
+    values = np.concatenate([m[mask] for m, mask in defective] or [normal[:0]])
+    if not by_region:
+        values.sort()
+        return _Pixels(Ranked(normal), Ranked(values))
+    weights = np.concatenate([shares_of_regions(mask)[0] for _, mask in defective] or [[]])
+    order = np.argsort(values)
+    return _Pixels(Ranked(normal), Ranked(values[order], weights[order]))
+
+
+def missing_pixels(defective, *normals):
+    """The kind of pixels there are none of, in words; None if there are both."""
+    if not len(defective.values):
+        return "defective pixels"
+    return None if any(len(normal.values) for normal in normals) else "normal pixels"
+
+
+def warn_undefined(metric, missing, stacklevel=3):
+    """Say that a metric is NaN, by default of the public function that calls this."""
+    message = f"{metric} is not defined without {missing}"
+    warnings.warn(message, UndefinedMetricWarning, stacklevel=stacklevel)

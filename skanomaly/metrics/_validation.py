@@ -1,0 +1,117 @@
+"""What every metric and splitter takes as the truth, checked in one place."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_EXPECTED = "a label (+1 normal, -1 anomalous) or a mask (H, W)"
+
+
+def image_labels(y, n=None):
+    """The label of each image, from labels or from masks.
+
+    Parameters
+    ----------
+    y : array-like of int, shape (n,), or array of bool, shape (n, H, W), or \
+            sequence of (H, W)
+        Labels, +1 normal and -1 anomalous, or masks, True or 1 where the defect
+        is. An image is anomalous where its mask marks any pixel.
+    n : int or None, default=None
+        How many images there are; None takes any number.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        +1 normal, -1 anomalous.
+
+    Raises
+    ------
+    ValueError
+        If `y` is None, holds anything else or is not of length `n`.
+    """
+    try:
+        y = list(y)
+    except TypeError:
+        raise ValueError(f"y is {y!r}, expected {_EXPECTED} for each image") from None
+    if n is not None and len(y) != n:
+        raise ValueError(f"y is of length {len(y)}, X of length {n}; expected the same")
+    if any(np.ndim(item) for item in y):
+        return np.array([-1 if _has_defect(i, mask) else 1 for i, mask in enumerate(y)])
+    _check_labels(y)
+    return np.array(y, dtype=int)
+
+
+def _check_labels(labels):
+    for i, label in enumerate(labels):
+        if isinstance(label, (bool, np.bool_)) or label not in (1, -1):
+            hint = ""
+            if all(label in (0, 1) for label in labels):
+                hint = "; if 0 means normal and 1 anomalous, pass np.where(y == 0, 1, -1)"
+            found = label.item() if isinstance(label, np.generic) else label
+            raise ValueError(f"y[{i}] is {found!r}, expected {_EXPECTED}{hint}")
+
+
+def _has_defect(i, mask):
+    mask = np.asarray(mask)
+    if mask.ndim != 2:
+        raise ValueError(f"y[{i}] has shape {mask.shape}, expected a mask (H, W)")
+    return _as_binary(mask, f"mask y[{i}]").any()
+
+
+def check_masks_and_maps(masks, maps):
+    """Masks and maps as two lists of matching arrays, (H, W) each; masks of bool.
+
+    Raises
+    ------
+    ValueError
+        If they differ in number or shape, or a mask is not binary, or a map holds
+        anything but finite numbers; it names the first that does.
+    """
+    for name, images in (("masks", masks), ("maps", maps)):
+        if not hasattr(images, "__len__") or isinstance(images, (str, bytes)):
+            raise ValueError(
+                f"{name} is a {type(images).__name__}, expected an array (n, H, W) or a sequence "
+                "of (H, W)"
+            )
+    if len(masks) != len(maps):
+        raise ValueError(f"there are {len(masks)} masks and {len(maps)} maps, expected as many")
+    if len(masks) == 0:
+        raise ValueError("there are no masks and maps, expected at least one")
+    pairs = [_check_pair(i, *pair) for i, pair in enumerate(zip(masks, maps))]
+    return [mask for mask, _ in pairs], [anomaly_map for _, anomaly_map in pairs]
+
+
+def _check_pair(i, mask, anomaly_map):
+    mask, anomaly_map = np.asarray(mask), np.asarray(anomaly_map)
+    if mask.ndim != 2 or mask.shape != anomaly_map.shape or mask.size == 0:
+        raise ValueError(
+            f"mask {i} has shape {mask.shape} and map {i} {anomaly_map.shape}, "
+            "expected the same (H, W)"
+        )
+    mask = _as_binary(mask, f"mask {i}")
+    if anomaly_map.dtype.kind not in "buif":
+        raise ValueError(f"map {i} holds {anomaly_map.dtype}, expected real numbers")
+    if anomaly_map.dtype.kind == "f" and not np.isfinite(anomaly_map).all():
+        raise ValueError(f"map {i} holds NaN or infinity, expected finite numbers")
+    return mask, anomaly_map
+
+
+def _as_binary(mask, name):
+    if mask.dtype == bool:
+        return mask
+    if not ((mask == 0) | (mask == 1)).all():
+        raise ValueError(f"{name} holds other values than 0 and 1; pass mask > 0")
+    return mask.astype(bool)
+
+
+def check_max_fpr(max_fpr):
+    """Raise ValueError unless it is a rate to integrate up to."""
+    if not 0 < max_fpr <= 1:
+        raise ValueError(f"max_fpr must lie in (0, 1], got {max_fpr}")
+
+
+def check_fpr_bounds(fpr_bounds):
+    """Raise ValueError unless they are two ascending rates above 0."""
+    low, high = fpr_bounds
+    if not 0 < low < high <= 1:
+        raise ValueError(f"fpr_bounds must be 0 < low < high <= 1, got {low} and {high}")
