@@ -8,7 +8,7 @@ from ._counts import Ranked
 
 _RATIO = 4  # values that one stands for, a level further on
 _KEPT = 4  # a quarter of a level, its highest values, is never summarised
-_LARGEST = 2**23  # values a level
+_DOUBLINGS = 3  # of the capacity, from level to level; then it stays
 
 
 class RankSketch:
@@ -17,18 +17,17 @@ class RankSketch:
     Values are kept as they are up to a capacity. Beyond, all but the highest
     quarter are sorted and cut into cells of :math:`r = 4` neighbours, of which the
     middle one, with the weight of all, goes on to the next level, where the same
-    happens again: level :math:`l` holds at most :math:`c_l = 2^l c` values, each for
-    :math:`4^l` of the stream.
+    happens again: level :math:`l` holds at most :math:`c_l = 2^{\min(l, 3)} c` values,
+    each for :math:`4^l` of the stream.
 
     Summarising values of weight w moves at most half a cell past any value, so it
     changes the weight at or above it by at most :math:`r w / 2`. A level is summarised
     once for each :math:`\tfrac34 c_l` values, so the error is at most
     :math:`\tfrac{2 r}{3 c_l}` of the stream's weight a level,
-    :math:`\tfrac{16}{3 c}` in all levels together however long the stream, and
-    exactly 0 above the highest value that was ever summarised. (From
-    :math:`c_l = 2^{23}` on the levels grow no more, and each adds 3e-7.) What
-    `error_at` returns is counted as it happens, not estimated: an upper bound for any
-    stream, also of merged sketches.
+    which is :math:`\tfrac{8}{3 c}` in the first, half and a quarter of that in the
+    next two and an eighth in each further one, and exactly 0 above the highest value
+    that was ever summarised. What `error_at` returns is counted as it happens, not
+    estimated: an upper bound for any stream, also of merged sketches.
 
     Values may have several weights (columns): cells then have equal shares of all
     of them together.
@@ -99,7 +98,7 @@ class RankSketch:
 
     def _summarise(self, i):
         level = self.levels[i]
-        capacity = min(self.capacity << i, _LARGEST)
+        capacity = self.capacity << min(i, _DOUBLINGS)
         if level.n <= capacity:
             return
         values, weights = level.sorted()

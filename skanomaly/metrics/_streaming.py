@@ -23,8 +23,8 @@ class MapMetrics:
     pixels nothing is lost and the results are exact. Beyond, pixels of similar
     value are taken together, and `error_bounds` says how far each result can be
     off for the very data seen. With the default capacity that is below 1e-4, for any
-    data of any length, for `pixel_roc_auc_score` and, at a `max_fpr` of at least 0.3,
-    `aupro_score`.
+    data of up to :math:`10^9` pixels, for `pixel_roc_auc_score` and, at a `max_fpr`
+    of at least 0.3, for `aupro_score`.
 
     States merge: parts of a data set may be seen by several objects, in other
     processes or on other machines (they pickle), in any order.
@@ -33,8 +33,8 @@ class MapMetrics:
     ----------
     capacity : int, default=2**20
         Normal pixels that are kept as they are, and half of the defective ones;
-        memory is a few times that many numbers, and grows by one such portion for
-        each fourfold of pixels.
+        memory is some dozen times that many numbers, whatever the number of images
+        (strictly: it grows with its logarithm).
 
     Attributes
     ----------
@@ -239,7 +239,10 @@ class MapMetrics:
         error_of_fpr = (self._good.error[0] + self._rest.error[0]) / n_normal
         error = self._defective.error
         counts = Counts.of(defective, *normals)
-        bounds = (error_of_fpr + error[_PIXEL] / counts.n_defective, *self._precision_bounds(counts))
+        bounds = (
+            error_of_fpr + error[_PIXEL] / counts.n_defective,
+            *self._precision_bounds(counts),
+        )
         return {
             **dict(zip(names, map(float, bounds))),
             "aupro_score": float(error_of_fpr / max_fpr + error[_REGION] / self.n_regions_),
@@ -252,30 +255,35 @@ class MapMetrics:
         pixel. Among the values of the sketch, v lies between the highest at which at
         least r pixels are certain, and the lowest at which fewer than r are.
         """
+        if not any(sketch.error.any() for sketch in (self._good, self._rest, self._defective)):
+            return 0, 0
         v = counts.thresholds[::-1]
-        tp, fp, positives = (x[::-1].astype(float) for x in (counts.tp, counts.fp, counts.positives))
+        tp, fp, positives = (
+            x[::-1].astype(float) for x in (counts.tp, counts.fp, counts.positives)
+        )
         tp_error = self._defective.error_at(v)[:, _PIXEL]
         fp_error = (self._good.error_at(v) + self._rest.error_at(v))[:, 0]
-        most_fp = np.append(np.minimum(fp + fp_error, counts.n_normal), counts.n_normal)
-        least_fp = np.append(0, np.maximum(fp - fp_error, 0))
-        most_tp = np.append(np.minimum(tp + tp_error, counts.n_defective), counts.n_defective)
         before = tp - positives
+        is_exact = tp_error == 0  # then v is the very threshold, for each of its pixels
         certain = np.searchsorted(np.maximum.accumulate(tp - tp_error), tp)
         fewer = np.searchsorted(tp + tp_error, before, side="right")
-        is_exact = tp_error == 0
-        lowest_start = np.where(is_exact, tp, before)  # a tie is as precise as its last pixel
+        fewer = np.where(is_exact, np.arange(len(v)) + 1, fewer)
+        lowest_start = np.where(is_exact, tp, before)
+        most_fp = np.append(np.minimum(fp + fp_error, counts.n_normal), counts.n_normal)[certain]
+        most_tp = np.append(np.minimum(tp + tp_error, counts.n_defective), counts.n_defective)[
+            certain
+        ]
+        least_fp = np.append(0, np.maximum(fp - fp_error, 0))[fewer]
 
         def precision(tp, fp):
             return tp / np.maximum(tp + fp, 1)
 
-        lower = (precision(lowest_start, most_fp[certain]) + precision(tp, most_fp[certain])) / 2
-        upper = precision(most_tp[certain], least_fp[fewer])
+        lower = (precision(lowest_start, most_fp) + precision(tp, most_fp)) / 2
+        upper = precision(most_tp, least_fp)
         low, high = (positives @ p / counts.n_defective for p in (lower, upper))
         average = _counts.average_precision(counts)
-        f1_low = np.max(2 * tp / (tp + most_fp[certain] + counts.n_defective))
-        f1_high = np.max(
-            2 * most_tp[certain] / (most_tp[certain] + least_fp[fewer] + counts.n_defective)
-        )
+        f1_low = np.max(2 * tp / (tp + most_fp + counts.n_defective))
+        f1_high = np.max(2 * most_tp / (most_tp + least_fp + counts.n_defective))
         f1 = _counts.f1_max(counts)
         return max(high - average, average - low, 0), max(f1_high - f1, f1 - f1_low, 0)
 

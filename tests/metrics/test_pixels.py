@@ -1,105 +1,44 @@
+import math
 from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from skanomaly.metrics import aupro_score, pixel_average_precision_score, pixel_roc_auc_score
+from skanomaly.metrics import (
+    aupimo_score,
+    aupro_score,
+    pixel_average_precision_score,
+    pixel_f1_max_score,
+    pixel_roc_auc_score,
+    pro_curve,
+)
 
-METRICS = [pixel_roc_auc_score, pixel_average_precision_score, aupro_score]
+from slow_metrics import (
+    masks_and_maps,
+    slow_aupimo,
+    slow_aupro,
+    slow_average_precision,
+    slow_f1_max,
+    slow_pro_curve,
+    slow_roc_auc,
+    with_a_normal_image,
+)
+
+METRICS = [
+    pixel_roc_auc_score,
+    pixel_average_precision_score,
+    pixel_f1_max_score,
+    aupro_score,
+    aupimo_score,
+]
 every_metric = pytest.mark.parametrize("metric", METRICS)
 property_test = settings(max_examples=50, deadline=None)
-
-values = st.one_of(
-    st.integers(-2, 2).map(float),
-    st.sampled_from([-1e300, -1e-300, 1e-300, np.nextafter(1, 2), 1e300]),
-)
-shapes = st.tuples(st.integers(1, 5), st.integers(1, 5))
-
-
-@st.composite
-def masks_and_maps(draw, values=values):
-    """One to three images of their own sizes, with both kinds of pixels."""
-    images = draw(st.lists(shapes, min_size=1, max_size=3))
-    masks = [draw(arrays(bool, shape)) for shape in images]
-    maps = [draw(arrays(np.float64, shape, elements=values)) for shape in images]
-    pixels = np.concatenate([mask.ravel() for mask in masks])
-    assume(pixels.any() and not pixels.all())
-    return masks, maps
-
-
-# The slow, obvious versions, in exact arithmetic --------------------------------------
-
-
-def all_pixels(masks, maps):
-    return [
-        pixel
-        for mask, anomaly_map in zip(masks, maps)
-        for pixel in zip(mask.ravel().tolist(), anomaly_map.ravel().tolist())
-    ]
-
-
-def slow_roc_auc(masks, maps):
-    pixels = all_pixels(masks, maps)
-    defective = [value for defect, value in pixels if defect]
-    normal = [value for defect, value in pixels if not defect]
-    wins = sum(Fraction(2 * (a > b) + (a == b), 2) for a in defective for b in normal)
-    return wins / (len(defective) * len(normal))
-
-
-def slow_average_precision(masks, maps):
-    pixels = all_pixels(masks, maps)
-    n_defective = sum(defect for defect, _ in pixels)
-    total, recall_before = Fraction(0), Fraction(0)
-    for threshold in sorted({value for _, value in pixels}, reverse=True):
-        flagged = [defect for defect, value in pixels if value >= threshold]
-        recall = Fraction(sum(flagged), n_defective)
-        total += (recall - recall_before) * Fraction(sum(flagged), len(flagged))
-        recall_before = recall
-    return total
-
-
-def regions_of(mask):
-    left = set(zip(*map(list, np.nonzero(mask))))
-    regions = []
-    while left:
-        region, border = set(), [left.pop()]
-        while border:
-            row, column = border.pop()
-            region.add((row, column))
-            near = {(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
-            left -= near
-            border += near
-        regions.append(region)
-    return regions
-
-
-def slow_aupro(masks, maps, max_fpr):
-    pixels = all_pixels(masks, maps)
-    n_normal = sum(not defect for defect, _ in pixels)
-    regions = [
-        [float(anomaly_map[pixel]) for pixel in region]
-        for mask, anomaly_map in zip(masks, maps)
-        for region in regions_of(mask)
-    ]
-    curve = [(Fraction(0), Fraction(0))]
-    for threshold in sorted({value for _, value in pixels}, reverse=True):
-        false = sum(not defect and value >= threshold for defect, value in pixels)
-        overlaps = [
-            Fraction(sum(v >= threshold for v in region), len(region)) for region in regions
-        ]
-        curve.append((Fraction(false, n_normal), sum(overlaps) / len(regions)))
-    area, limit = Fraction(0), Fraction(max_fpr)
-    for (x0, y0), (x1, y1) in pairwise(curve):
-        if x1 > limit and x0 < limit:
-            x1, y1 = limit, y0 + (y1 - y0) * (limit - x0) / (x1 - x0)
-        if x1 <= limit:
-            area += (x1 - x0) * (y0 + y1) / 2
-    return area / limit
 
 
 @property_test
@@ -125,9 +64,60 @@ def test_aupro_is_its_slow_version(data, max_fpr):
     assert aupro_score(*data, max_fpr=max_fpr) == pytest.approx(expected, abs=1e-12)
 
 
+@property_test
+@given(data=masks_and_maps())
+def test_f1_max_is_its_slow_version(data):
+    assert pixel_f1_max_score(*data) == pytest.approx(float(slow_f1_max(*data)), abs=1e-12)
+
+
+@property_test
+@given(data=masks_and_maps(), max_fpr=st.floats(0.01, 1))
+def test_pro_curve_has_points_of_the_slow_one_and_its_area(data, max_fpr):
+    fpr, pro, thresholds = pro_curve(*data)
+    slow = slow_pro_curve(*data)
+    for x, y, threshold in zip(fpr, pro, thresholds.tolist()):
+        assert (x, y) == pytest.approx(tuple(map(float, slow[threshold])), abs=1e-12)
+    assert (fpr[0], pro[0], fpr[-1], pro[-1]) == pytest.approx((0, 0, 1, 1))
+    points = np.append(fpr[fpr < max_fpr], max_fpr)
+    left = np.append(pro[fpr < max_fpr], np.interp(max_fpr, *_rightmost_lowest(fpr, pro, max_fpr)))
+    area = np.trapezoid(left, points) / max_fpr
+    assert area == pytest.approx(float(slow_aupro(*data, max_fpr)), abs=1e-12)
+    assert np.all(np.diff(thresholds) < 0)
+
+
+def _rightmost_lowest(fpr, pro, limit):
+    """The segment that reaches the limit first, where the curve jumps there."""
+    stop = np.searchsorted(fpr, limit, side="left")
+    return fpr[stop - 1 : stop + 1], pro[stop - 1 : stop + 1]
+
+
+@property_test
+@given(data=masks_and_maps(), low=st.floats(1e-3, 0.5), ratio=st.floats(1.1, 10))
+def test_aupimo_is_its_slow_version(data, low, ratio):
+    bounds = (low, min(low * ratio, 1.0))
+    data = with_a_normal_image(*data)
+    found = aupimo_score(*data, fpr_bounds=bounds, average=False)
+    expected = slow_aupimo(*data, bounds)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    assert aupimo_score(*data, fpr_bounds=bounds) == pytest.approx(np.nanmean(expected), abs=1e-12)
+
+
+@property_test
+@given(data=masks_and_maps())
+def test_scikit_learn_agrees_over_the_pixels(data):
+    y_true, y_score = (np.concatenate([image.ravel() for image in images]) for images in data)
+    precision, recall, _ = precision_recall_curve(y_true, y_score)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    assert pixel_roc_auc_score(*data) == pytest.approx(roc_auc_score(y_true, y_score), abs=1e-12)
+    assert pixel_average_precision_score(*data) == pytest.approx(
+        average_precision_score(y_true, y_score), abs=1e-12
+    )
+    assert pixel_f1_max_score(*data) == pytest.approx(f1.max(), abs=1e-9)
+
+
 # Known values -------------------------------------------------------------------------
 
-MASKS = np.zeros((2, 4, 5), bool)
+MASKS = np.zeros((3, 4, 5), bool)
 MASKS[0, 1:3, 1:3] = True
 MASKS[1, 0, 4] = True
 MAPS = np.random.default_rng(0).random(MASKS.shape)
@@ -142,15 +132,17 @@ def test_perfect_maps(metric):
     ("metric", "score"),
     [
         (pixel_roc_auc_score, 0.5),
-        (pixel_average_precision_score, 5 / 40),
+        (pixel_average_precision_score, 5 / 60),
+        (pixel_f1_max_score, 2 * 5 / (60 + 5)),
         (aupro_score, 0.15),
+        (aupimo_score, 0),
     ],
 )
 def test_constant_maps(metric, score):
     assert metric(MASKS, np.full(MASKS.shape, 0.7)) == pytest.approx(score, abs=1e-12)
 
 
-@pytest.mark.parametrize("metric", [pixel_roc_auc_score, aupro_score])
+@pytest.mark.parametrize("metric", [pixel_roc_auc_score, aupro_score, aupimo_score])
 def test_inverted_maps(metric):
     assert metric(MASKS, 1.0 - MASKS) == 0
 
@@ -244,7 +236,7 @@ def test_arguments_are_not_changed(metric):
 @settings(max_examples=10, deadline=None)
 @given(data=masks_and_maps(values=st.integers(-4, 4).map(float)))
 def test_increasing_transform_of_the_maps_changes_nothing(metric, transform, data):
-    masks, maps = data
+    masks, maps = with_a_normal_image(*data)
     assert metric(masks, [transform(m) for m in maps]) == metric(masks, maps)
 
 
@@ -259,9 +251,11 @@ def test_values_may_be_as_far_apart_as_floats_go(metric):
 
 
 @every_metric
-@pytest.mark.parametrize(("value", "missing"), [(False, "defective"), (True, "normal")])
-def test_undefined_without_both_kinds_of_pixels(metric, value, missing):
-    message = f"{metric.__name__} is not defined without {missing} pixels"
+@pytest.mark.parametrize("value", [False, True])
+def test_undefined_without_both_kinds(metric, value):
+    kind = ("anomalous", "normal") if metric is aupimo_score else ("defective", "normal")
+    what = "images" if metric is aupimo_score else "pixels"
+    message = f"{metric.__name__} is not defined without {kind[value]} {what}"
     with pytest.warns(UndefinedMetricWarning, match=message) as caught:
         assert np.isnan(metric(np.full(MASKS.shape, value), MAPS))
     assert caught[0].filename == __file__
@@ -277,7 +271,11 @@ def spoiled(array, value):
 @pytest.mark.parametrize(
     ("masks", "maps", "message"),
     [
-        (MASKS[:1], MAPS, "there are 1 masks and 2 maps"),
+        (MASKS[:1], MAPS, "there are 1 masks and 3 maps"),
+        (None, MAPS, "masks is a NoneType, expected an array"),
+        (MASKS, iter(MAPS), "maps is a generator|maps is a .*iterator"),
+        (MASKS, MAPS.astype(complex), "map 0 holds complex128"),
+        (MASKS[:, :0], MAPS[:, :0], r"mask 0 has shape \(0, 5\)"),
         (MASKS, MAPS[:, :3], r"mask 0 has shape \(4, 5\) and map 0 \(3, 5\)"),
         (MASKS, MAPS.swapaxes(1, 2), r"mask 0 has shape \(4, 5\) and map 0 \(5, 4\)"),
         (MASKS[0], MAPS[0], r"mask 0 has shape \(5,\)"),
@@ -292,6 +290,10 @@ def spoiled(array, value):
     ],
     ids=[
         "counts",
+        "no masks",
+        "iterator",
+        "complex",
+        "no pixels",
         "shapes",
         "transposed",
         "one image",
@@ -314,3 +316,35 @@ def test_bad_arguments(metric, masks, maps, message):
 def test_max_fpr_out_of_range(max_fpr):
     with pytest.raises(ValueError, match=r"max_fpr must lie in \(0, 1\], got"):
         aupro_score(MASKS, MAPS, max_fpr=max_fpr)
+
+
+@pytest.mark.parametrize("fpr_bounds", [(0, 0.1), (0.1, 0.1), (0.2, 0.1), (0.1, 1.5), (np.nan, 1)])
+def test_fpr_bounds_out_of_range(fpr_bounds):
+    with pytest.raises(ValueError, match="fpr_bounds must be 0 < low < high <= 1, got"):
+        aupimo_score(MASKS, MAPS, fpr_bounds=fpr_bounds)
+
+
+def test_undefined_curve_is_nan():
+    with pytest.warns(UndefinedMetricWarning, match="pro_curve is not defined without defective"):
+        curve = pro_curve(np.zeros((1, 2, 2), bool), np.zeros((1, 2, 2)))
+    assert all(np.isnan(part).all() and part.shape == (1,) for part in curve)
+
+
+def test_aupimo_of_each_image_is_nan_for_normal_ones():
+    scores = aupimo_score(MASKS, MASKS + 0.0, average=False)
+    assert scores[:2].tolist() == [1, 1]
+    assert math.isnan(scores[2])
+
+
+def test_aupimo_counts_false_positives_of_normal_images_only():
+    """However high the normal pixels of defective images are."""
+    maps = np.where(MASKS, 1.0, 0.0)
+    maps[0, 3] = 2
+    assert aupimo_score(MASKS, maps) == 1
+
+
+def test_aupimo_weighs_normal_images_alike_whatever_their_size():
+    masks = [np.ones((1, 1), bool), np.zeros((1, 4), bool), np.zeros((10, 10), bool)]
+    maps = [np.full((1, 1), 0.5), np.array([[1.0, 0, 0, 0]]), np.zeros((10, 10))]
+    found = aupimo_score(masks, maps, fpr_bounds=(0.01, 1))
+    assert found == pytest.approx(np.log(1 / (0.25 / 2)) / np.log(100))
