@@ -88,7 +88,9 @@ def main():
     lines = []
     for category in arguments.categories:
         rows = rows_of(results, category)
-        flagged, by_ranks = (np.array([row[key] for row in rows]) for key in ("flagged", "by ranks"))
+        flagged, by_ranks = (
+            np.array([row[key] for row in rows]) for key in ("flagged", "by ranks")
+        )
         for j, share in enumerate(CONTAMINATIONS):
             standard_error = flagged[:, j].std(ddof=1) / np.sqrt(len(rows))
             lines.append(

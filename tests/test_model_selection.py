@@ -276,7 +276,7 @@ def test_repr():
         (np.array([True, True]), r"y\[0\] is True, expected .* pass np\.where\(y == 0, 1, -1\)"),
         (np.ones((3, 1)), r"y\[0\] has shape \(1,\), expected a mask \(H, W\)"),
         ([np.ones((2, 2)), -1], r"y\[1\] has shape \(\), expected a mask \(H, W\)"),
-        ([np.ones((2, 2)), np.full((2, 2), 255)], r"mask y\[1\] holds .*; pass y\[1\] > 0"),
+        ([np.ones((2, 2)), np.full((2, 2), 255)], r"mask y\[1\] holds .*; pass mask > 0"),
         ([np.full((2, 2), np.nan)], r"mask y\[0\] holds other values than 0 and 1"),
     ],
 )

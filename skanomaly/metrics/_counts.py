@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+_TINY = np.finfo(float).tiny  # keeps 0 / 0 at 0
+
 
 class Ranked(NamedTuple):
     """Values in ascending order and what they weigh: one number for all, or each its own."""
@@ -80,36 +82,50 @@ class Counts(NamedTuple):
     @property
     def tp(self):
         """Weight of the defective pixels at or above each threshold."""
-        return np.cumsum(self.positives[::-1])[::-1]
+        return np.cumsum(self.positives[..., ::-1], axis=-1)[..., ::-1]
+
+
+# Each formula takes one `Counts` or a stack of them: arrays (..., m), totals (..., 1) or scalar.
 
 
 def roc_auc(counts):
     """Share of pairs in which the defective pixel is the higher one; ties count half."""
     normal_below = 1 - (counts.fp + counts.fp_above) / (2 * counts.n_normal)
-    return float(counts.positives @ normal_below / counts.n_defective)
+    return _mean_over_positives(counts, normal_below)
 
 
 def average_precision(counts):
+    """Mean over defective pixels of the precision at their values."""
     tp = counts.tp
-    return float(counts.positives @ (tp / (tp + counts.fp)) / counts.n_defective)
+    return _mean_over_positives(counts, tp / np.maximum(tp + counts.fp, _TINY))
 
 
 def f1_max(counts):
+    """Highest F1 over the thresholds."""
     tp = counts.tp
-    return float(np.max(2 * tp / (tp + counts.fp + counts.n_defective)))
+    return np.max(2 * tp / (tp + counts.fp + counts.n_defective), axis=-1)
 
 
 def area_under_pro(counts, max_fpr):
-    """`counts.positives` are to be the shares of regions, which sum to the regions' number.
+    """`counts.positives` are to be the shares of regions, which sum to the regions' number."""
+    area = _mean_over_positives(counts, area_right_of(counts, max_fpr))
+    return np.clip(area / max_fpr, 0, 1)
 
-    A defective pixel raises the curve by its share, from the false-positive rate just
-    above its value, linearly, to that at its value; here this ramp is integrated.
+
+def area_right_of(counts, max_fpr):
+    """The area, up to a false-positive rate, under the step that one pixel puts into the curve.
+
+    A defective pixel raises the curve from the false-positive rate just above its
+    value, linearly, to that at its value.
     """
     x0, x1 = counts.fp_above / counts.n_normal, counts.fp / counts.n_normal
     inside = np.clip(max_fpr - x0, 0, None)
-    width = np.maximum(x1 - x0, np.finfo(float).tiny)
-    area = np.where(x1 > max_fpr, inside**2 / (2 * width), inside - width / 2)
-    return float(np.clip(counts.positives @ area / (max_fpr * counts.n_defective), 0, 1))
+    width = np.maximum(x1 - x0, _TINY)
+    return np.where(x1 > max_fpr, inside**2 / (2 * width), inside - width / 2)
+
+
+def _mean_over_positives(counts, values):
+    return (counts.positives * values).sum(axis=-1) / counts.positives.sum(axis=-1)
 
 
 def pimo(shared_fpr, fpr_bounds):

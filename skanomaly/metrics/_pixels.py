@@ -56,7 +56,7 @@ def pixel_roc_auc_score(masks, maps):
     0.667
     """
     counts = _count(masks, maps, "pixel_roc_auc_score")
-    return np.nan if counts is None else _counts.roc_auc(counts)
+    return np.nan if counts is None else float(_counts.roc_auc(counts))
 
 
 def pixel_average_precision_score(masks, maps):
@@ -89,7 +89,7 @@ def pixel_average_precision_score(masks, maps):
     curves", ICML 2006.
     """
     counts = _count(masks, maps, "pixel_average_precision_score")
-    return np.nan if counts is None else _counts.average_precision(counts)
+    return np.nan if counts is None else float(_counts.average_precision(counts))
 
 
 def pixel_f1_max_score(masks, maps):
@@ -122,7 +122,7 @@ def pixel_f1_max_score(masks, maps):
     C. J. van Rijsbergen, "Information Retrieval", 2nd edition, 1979.
     """
     counts = _count(masks, maps, "pixel_f1_max_score")
-    return np.nan if counts is None else _counts.f1_max(counts)
+    return np.nan if counts is None else float(_counts.f1_max(counts))
 
 
 def aupro_score(masks, maps, *, max_fpr=0.3):
@@ -166,7 +166,7 @@ def aupro_score(masks, maps, *, max_fpr=0.3):
     """
     check_max_fpr(max_fpr)
     counts = _count(masks, maps, "aupro_score", by_region=True)
-    return np.nan if counts is None else _counts.area_under_pro(counts, max_fpr)
+    return np.nan if counts is None else float(_counts.area_under_pro(counts, max_fpr))
 
 
 def pro_curve(masks, maps):
@@ -207,7 +207,7 @@ def pro_curve(masks, maps):
     >>> fpr.tolist(), pro.tolist(), thresholds.tolist()
     ([0.0, 0.5, 0.5, 1.0], [0.0, 0.0, 1.0, 1.0], [inf, 0.9, 0.5, 0.1])
     """
-    pixels = _ranked(masks, maps, by_region=True)
+    pixels = ranked_pixels(masks, maps, by_region=True)
     missing = missing_pixels(pixels.defective, pixels.normal)
     if missing:
         warn_undefined("pro_curve", missing)
@@ -275,6 +275,33 @@ def aupimo_score(masks, maps, *, fpr_bounds=(1e-5, 1e-4), average=True):
     return float(np.nanmean(scores)) if average else scores
 
 
+def pixel_scores(masks, maps, *, max_fpr=0.3, fpr_bounds=(1e-5, 1e-4)):
+    """All pixel metrics by the names of their scorers, sorting the pixels once.
+
+    Undefined ones are NaN, without a warning.
+    """
+    pixels = ranked_pixels(masks, maps, by_region=True)
+    if missing_pixels(pixels.defective, pixels.normal):
+        scores = dict.fromkeys(PIXEL_SCORES, np.nan)
+    else:
+        by_region = Counts.of(pixels.defective, pixels.normal)
+        _, positives = Ranked(pixels.defective.values).grouped()
+        counts = by_region._replace(positives=positives, n_defective=positives.sum())
+        scores = {
+            "pixel_roc_auc": float(_counts.roc_auc(counts)),
+            "pixel_average_precision": float(_counts.average_precision(counts)),
+            "pixel_f1_max": float(_counts.f1_max(counts)),
+            "aupro": float(_counts.area_under_pro(by_region, max_fpr)),
+        }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        scores["aupimo"] = aupimo_score(masks, maps, fpr_bounds=fpr_bounds)
+    return scores
+
+
+PIXEL_SCORES = ("pixel_roc_auc", "pixel_average_precision", "pixel_f1_max", "aupro", "aupimo")
+
+
 def _of_normal_images(maps):
     """All their pixels; an image's weigh as much together as another image's."""
     values = np.concatenate([m.ravel() for m in maps])
@@ -292,7 +319,7 @@ class _Pixels(NamedTuple):
 
 
 def _count(masks, maps, metric, by_region=False):
-    pixels = _ranked(masks, maps, by_region)
+    pixels = ranked_pixels(masks, maps, by_region)
     missing = missing_pixels(pixels.defective, pixels.normal)
     if missing:
         warn_undefined(metric, missing, stacklevel=4)
@@ -300,7 +327,7 @@ def _count(masks, maps, metric, by_region=False):
     return Counts.of(pixels.defective, pixels.normal)
 
 
-def _ranked(masks, maps, by_region=False):
+def ranked_pixels(masks, maps, by_region=False):
     """Normal and defective pixels, sorted; a region's pixels weigh 1 together if asked."""
     masks, maps = check_masks_and_maps(masks, maps)
     n_defective = [np.count_nonzero(mask) for mask in masks]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from . import _counts
-from ._validation import check_fpr_bounds, check_masks_and_maps, check_max_fpr
 from ._counts import Counts, Ranked
 from ._pixels import missing_pixels, warn_undefined
 from ._rank_sketch import RankSketch, ranked
 from ._regions import shares_of_regions
+from ._validation import check_fpr_bounds, check_masks_and_maps, check_max_fpr
 
 _PIXEL, _REGION, _IMAGE = range(3)  # columns of defective pixels' weights
 _ONE = np.ones(1)
@@ -139,23 +139,23 @@ class MapMetrics:
     def pixel_roc_auc_score(self):
         """See :func:`pixel_roc_auc_score`."""
         counts = self._count(_PIXEL, "pixel_roc_auc_score")
-        return np.nan if counts is None else _counts.roc_auc(counts)
+        return np.nan if counts is None else float(_counts.roc_auc(counts))
 
     def pixel_average_precision_score(self):
         """See :func:`pixel_average_precision_score`."""
         counts = self._count(_PIXEL, "pixel_average_precision_score")
-        return np.nan if counts is None else _counts.average_precision(counts)
+        return np.nan if counts is None else float(_counts.average_precision(counts))
 
     def pixel_f1_max_score(self):
         """See :func:`pixel_f1_max_score`."""
         counts = self._count(_PIXEL, "pixel_f1_max_score")
-        return np.nan if counts is None else _counts.f1_max(counts)
+        return np.nan if counts is None else float(_counts.f1_max(counts))
 
     def aupro_score(self, *, max_fpr=0.3):
         """See :func:`aupro_score`."""
         check_max_fpr(max_fpr)
         counts = self._count(_REGION, "aupro_score")
-        return np.nan if counts is None else _counts.area_under_pro(counts, max_fpr)
+        return np.nan if counts is None else float(_counts.area_under_pro(counts, max_fpr))
 
     def pro_curve(self):
         """See :func:`pro_curve`."""

@@ -7,7 +7,7 @@ import numpy as np
 _EXPECTED = "a label (+1 normal, -1 anomalous) or a mask (H, W)"
 
 
-def image_labels(y, n=None):
+def image_labels(y, n=None, name="y"):
     """The label of each image, from labels or from masks.
 
     Parameters
@@ -18,6 +18,8 @@ def image_labels(y, n=None):
         is. An image is anomalous where its mask marks any pixel.
     n : int or None, default=None
         How many images there are; None takes any number.
+    name : str, default="y"
+        What an error calls `y`.
 
     Returns
     -------
@@ -32,30 +34,64 @@ def image_labels(y, n=None):
     try:
         y = list(y)
     except TypeError:
-        raise ValueError(f"y is {y!r}, expected {_EXPECTED} for each image") from None
+        raise ValueError(f"{name} is {y!r}, expected {_EXPECTED} for each image") from None
     if n is not None and len(y) != n:
-        raise ValueError(f"y is of length {len(y)}, X of length {n}; expected the same")
-    if any(np.ndim(item) for item in y):
-        return np.array([-1 if _has_defect(i, mask) else 1 for i, mask in enumerate(y)])
-    _check_labels(y)
+        raise ValueError(f"{name} is of length {len(y)}, X of length {n}; expected the same")
+    if are_masks(y):
+        has_defect = [_has_defect(f"{name}[{i}]", mask) for i, mask in enumerate(y)]
+        return np.where(has_defect, -1, 1)
+    _check_labels(y, name)
     return np.array(y, dtype=int)
 
 
-def _check_labels(labels):
+def _check_labels(labels, name):
     for i, label in enumerate(labels):
         if isinstance(label, (bool, np.bool_)) or label not in (1, -1):
             hint = ""
             if all(label in (0, 1) for label in labels):
-                hint = "; if 0 means normal and 1 anomalous, pass np.where(y == 0, 1, -1)"
+                hint = f"; if 0 means normal and 1 anomalous, pass np.where({name} == 0, 1, -1)"
             found = label.item() if isinstance(label, np.generic) else label
-            raise ValueError(f"y[{i}] is {found!r}, expected {_EXPECTED}{hint}")
+            raise ValueError(f"{name}[{i}] is {found!r}, expected {_EXPECTED}{hint}")
 
 
-def _has_defect(i, mask):
+def _has_defect(name, mask):
     mask = np.asarray(mask)
     if mask.ndim != 2:
-        raise ValueError(f"y[{i}] has shape {mask.shape}, expected a mask (H, W)")
-    return _as_binary(mask, f"mask y[{i}]").any()
+        raise ValueError(f"{name} has shape {mask.shape}, expected a mask (H, W)")
+    return _as_binary(mask, f"mask {name}").any()
+
+
+def are_masks(y):
+    """Whether an item of `y` is more than a label."""
+    return any(np.ndim(item) for item in y)
+
+
+def check_are_masks(y, n, metric):
+    """Raise ValueError unless `y` are n masks; what they hold is checked with the maps."""
+    if y is None or len(y) != n or not are_masks(y):
+        found = "None" if y is None else "labels" if len(y) == n else f"of length {len(y)}"
+        raise ValueError(
+            f"{metric} compares maps with masks, but y is {found}; pass {n} masks (H, W), True "
+            "where the defect is"
+        )
+
+
+def check_scores(y_score, n):
+    """Scores as an array (n,) of finite floats."""
+    y_score = np.asarray(y_score, dtype=float)
+    if y_score.shape != (n,):
+        raise ValueError(f"y_score has shape {y_score.shape}, expected ({n},), one an image")
+    not_finite = np.flatnonzero(~np.isfinite(y_score))
+    if len(not_finite):
+        i = not_finite[0]
+        raise ValueError(f"y_score[{i}] is {y_score[i]}, expected a finite number")
+    return y_score
+
+
+def check_rate(rate, name, *, zero_is_allowed):
+    """Raise ValueError unless it is a share of images."""
+    if not (0 <= rate <= 1 if zero_is_allowed else 0 < rate <= 1):
+        raise ValueError(f"{name} must lie in {'[' if zero_is_allowed else '('}0, 1], got {rate}")
 
 
 def check_masks_and_maps(masks, maps):

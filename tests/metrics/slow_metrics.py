@@ -130,7 +130,7 @@ def slow_aupimo(masks, maps, fpr_bounds):
         for mask, anomaly_map in zip(masks, maps)
     ]
     normal = [values for mask, values in images if not any(mask)]
-    thresholds = sorted({value for _, values in images for value in values}) + [math.inf]
+    thresholds = [*sorted({value for _, values in images for value in values}), math.inf]
 
     def shared_fpr(t):
         shares = [Fraction(sum(v >= t for v in values), len(values)) for values in normal]

@@ -1,24 +1,11 @@
 import math
-from fractions import Fraction
-from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
-
-from skanomaly.metrics import (
-    aupimo_score,
-    aupro_score,
-    pixel_average_precision_score,
-    pixel_f1_max_score,
-    pixel_roc_auc_score,
-    pro_curve,
-)
-
 from slow_metrics import (
     masks_and_maps,
     slow_aupimo,
@@ -28,6 +15,15 @@ from slow_metrics import (
     slow_pro_curve,
     slow_roc_auc,
     with_a_normal_image,
+)
+
+from skanomaly.metrics import (
+    aupimo_score,
+    aupro_score,
+    pixel_average_precision_score,
+    pixel_f1_max_score,
+    pixel_roc_auc_score,
+    pro_curve,
 )
 
 METRICS = [

@@ -1,0 +1,254 @@
+"""Everything about a detector's results on a test set, from one pass over it."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import binomtest
+from sklearn.utils import check_random_state
+
+from ..images import ImageDataset
+from ..unwrapping import detect, unwrap
+from ._bootstrap import (
+    Histograms,
+    draw_weights,
+    image_scores_of_draws,
+    interval,
+    scores_of_draws,
+)
+from ._defects import describe_defects
+from ._pixels import pixel_scores
+from ._report import Estimate, EvaluationReport, Row
+from ._scorers import image_scores
+from ._validation import (
+    check_fpr_bounds,
+    check_masks_and_maps,
+    check_max_fpr,
+    check_rate,
+    image_labels,
+)
+
+_SIZES = ("small", "medium", "large")
+_CONTRASTS = ("low", "medium", "high")
+
+
+def evaluate(
+    detector,
+    X,
+    masks=None,
+    *,
+    y=None,
+    defect_types=None,
+    max_fpr=0.3,
+    fpr_bounds=(1e-5, 1e-4),
+    confidence_level=0.95,
+    n_resamples=1000,
+    random_state=None,
+):
+    """Evaluate a fitted detector on a test set, in one pass over the images.
+
+    Parameters
+    ----------
+    detector : fitted detector, or a Pipeline or search around one
+    X : batch of images, length n
+    masks : array of bool, shape (n, H, W), or sequence of (H, W), or None, default=None
+        True where the defect is; for metrics of maps.
+    y : array-like, shape (n,), or None, default=None
+        +1 normal, -1 anomalous; None takes images as anomalous whose mask marks
+        any pixel.
+    defect_types : array-like of str, shape (n,), or None, default=None
+        The kind of defect of each anomalous image; what stands at normal images is
+        ignored. Adds a row for each kind, of its images and all normal ones.
+    max_fpr : float in (0, 1], default=0.3
+        Of `aupro_score`.
+    fpr_bounds : (float, float), default=(1e-5, 1e-4)
+        Of `aupimo_score`.
+    confidence_level : float in (0, 1), default=0.95
+        Of the intervals: for metrics by bootstrap, drawing images within normal
+        ones and within each defect type; for shares of images or regions the
+        exact binomial interval.
+    n_resamples : int, default=1000
+        Draws of the bootstrap.
+    random_state : int, RandomState or None, default=None
+        Of the bootstrap.
+
+    Returns
+    -------
+    EvaluationReport
+        Prints as a table.
+
+    Raises
+    ------
+    ValueError
+        If there are neither masks nor labels, if numbers or shapes do not match,
+        or if an image labelled normal has a defect in its mask.
+
+    Notes
+    -----
+    ``false_alarm_rate`` and ``detection_rate`` are the shares of normal and of
+    anomalous images that the detector's own threshold flags. Defects by size and
+    contrast are regions (8-connected components of a mask), in thirds; ``aupro`` is
+    then the mean of their parts in AUPRO, and ``found`` the share with some pixel
+    at or above the detector's ``map_threshold_``. Contrast is the difference
+    between a region's mean colour and that of its surroundings, in units of the
+    range from black to white.
+
+    The maps of all images are held in memory; `MapMetrics` is for test sets for
+    which that is too much.
+    """
+    check_max_fpr(max_fpr)
+    check_fpr_bounds(fpr_bounds)
+    check_rate(confidence_level, "confidence_level", zero_is_allowed=False)
+    labels = _check_labels(X, masks, y)
+    types = _check_types(defect_types, labels)
+    name = type(detector).__name__
+    detector, X = unwrap(detector, X)
+    found = detect(detector, X)
+
+    rng = np.random.default_rng(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+    strata = np.where(labels == 1, "", types if types is not None else "anomalous")
+    weights = draw_weights(strata, n_resamples, rng)
+    scoring = _Scoring(labels, found, masks, weights, max_fpr, fpr_bounds, confidence_level)
+    rows = [scoring.row("all", "", np.ones(len(labels), bool))]
+    if types is not None:
+        rows += [
+            scoring.row("defect type", kind, (labels == 1) | (types == kind))
+            for kind in np.unique(types[labels == -1]).tolist()
+        ]
+    if masks is not None and scoring.has_both_kinds_of_pixels:
+        rows += scoring.rows_of_regions(detector, X)
+    return EvaluationReport(rows, name, confidence_level)
+
+
+class _Scoring:
+    """All that the rows of one report share."""
+
+    def __init__(self, labels, found, masks, weights, max_fpr, fpr_bounds, confidence_level):
+        self.labels, self.scores, self.flagged = labels, found.scores, found.labels == -1
+        self.weights = weights
+        self.max_fpr, self.fpr_bounds = max_fpr, fpr_bounds
+        self.confidence_level = confidence_level
+        self.of_images = Histograms.of_scores(labels, found.scores)
+        self.masks = None
+        if masks is not None:
+            self.masks, self.maps = check_masks_and_maps(masks, found.maps)
+            self.of_pixels = Histograms.of_maps(self.masks, self.maps)
+            self.n_regions = np.rint(self.of_pixels.region.sum(axis=1)).astype(int)
+
+    @property
+    def has_both_kinds_of_pixels(self):
+        return bool(self.of_pixels.normal.any() and self.of_pixels.defective.any())
+
+    def row(self, group, name, is_member):
+        weights = self.weights * is_member
+        labels = self.labels[is_member]
+        values = image_scores(labels, self.scores[is_member])
+        draws = image_scores_of_draws(self.of_images, weights)
+        if self.masks is not None:
+            members = np.flatnonzero(is_member)
+            values |= pixel_scores(
+                [self.masks[i] for i in members],
+                [self.maps[i] for i in members],
+                max_fpr=self.max_fpr,
+                fpr_bounds=self.fpr_bounds,
+            )
+            draws |= scores_of_draws(self.of_pixels, weights, self.max_fpr, self.fpr_bounds)
+        flagged = self.flagged[is_member]
+        return Row(
+            group,
+            name,
+            int(np.count_nonzero(labels == 1)),
+            int(np.count_nonzero(labels == -1)),
+            None if self.masks is None else int(self.n_regions[is_member].sum()),
+            {
+                **{
+                    metric: self._estimate(value, draws[metric]) for metric, value in values.items()
+                },
+                "false_alarm_rate": self._share(flagged[labels == 1]),
+                "detection_rate": self._share(flagged[labels == -1]),
+            },
+        )
+
+    def rows_of_regions(self, detector, X):
+        images = ImageDataset(X, value_range=getattr(detector, "value_range", None))
+        defects = describe_defects(
+            self.masks,
+            self.maps,
+            lambda i: images[i].numpy(),
+            getattr(detector, "map_threshold_", np.nan),
+            self.max_fpr,
+        )
+        return [
+            self._row_of_regions(defects, group, name, chosen)
+            for group, values, names, unit in (
+                ("defect size", defects.size, _SIZES, "{:.0f} to {:.0f} px"),
+                ("defect contrast", defects.contrast, _CONTRASTS, "{:.2f} to {:.2f}"),
+            )
+            for name, chosen in _thirds(values, names, unit)
+        ]
+
+    def _row_of_regions(self, defects, group, name, chosen):
+        weights = self.weights[:, defects.image[chosen]]
+        aupro = defects.aupro[chosen]
+        with np.errstate(invalid="ignore"):
+            draws = (weights * aupro).sum(axis=1) / weights.sum(axis=1)
+        return Row(
+            group,
+            name,
+            int(np.count_nonzero(self.labels == 1)),
+            len(np.unique(defects.image[chosen])),
+            int(np.count_nonzero(chosen)),
+            {
+                "aupro": self._estimate(float(aupro.mean()), draws),
+                "found": self._share(defects.is_found[chosen]),
+            },
+        )
+
+    def _estimate(self, value, draws):
+        return Estimate(value, *interval(value, draws, self.confidence_level))
+
+    def _share(self, is_so):
+        if not len(is_so):
+            return Estimate(np.nan, np.nan, np.nan)
+        found = binomtest(int(np.count_nonzero(is_so)), len(is_so))
+        bounds = found.proportion_ci(confidence_level=self.confidence_level)
+        return Estimate(float(np.mean(is_so)), float(bounds.low), float(bounds.high))
+
+
+def _thirds(values, names, unit):
+    """(name with its range, which regions), the values' thirds; fewer where values coincide."""
+    known = np.isfinite(values)
+    if not known.any():
+        return
+    limits = np.quantile(values[known], [1 / 3, 2 / 3], method="lower")
+    third = np.searchsorted(limits, values, side="left")
+    for i, name in enumerate(names):
+        chosen = known & (third == i)
+        if chosen.any():
+            yield f"{name}, {unit.format(values[chosen].min(), values[chosen].max())}", chosen
+
+
+def _check_labels(X, masks, y):
+    if masks is None and y is None:
+        raise ValueError("evaluate needs masks or y, and was given neither")
+    if masks is None:
+        return image_labels(y, len(X))
+    marked = image_labels(masks, len(X), name="masks")
+    if y is None:
+        return marked
+    labels = image_labels(y, len(X))
+    contradicting = np.flatnonzero((labels == 1) & (marked == -1))
+    if len(contradicting):
+        i = contradicting[0]
+        raise ValueError(f"y[{i}] is +1, normal, but masks[{i}] marks a defect; correct one")
+    return labels
+
+
+def _check_types(defect_types, labels):
+    if defect_types is None:
+        return None
+    types = np.asarray(defect_types).astype(str)
+    if types.shape != labels.shape:
+        raise ValueError(
+            f"defect_types has shape {types.shape}, expected {labels.shape}, one an image"
+        )
+    return types

@@ -1,0 +1,211 @@
+"""What an evaluation found, as a table, HTML, CSV, dict or data frame."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+# The others of a group are in the records; a wider table would not fit a terminal.
+_SHOWN_BY_GROUP = ("image_roc_auc", "pixel_roc_auc", "aupro", "aupimo", "detection_rate", "found")
+
+
+class Estimate(NamedTuple):
+    """A score and its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Row(NamedTuple):
+    """Scores of one group of images or regions."""
+
+    group: str  #: "all", "defect type", "defect size" or "defect contrast"
+    name: str
+    n_normal: int  #: images
+    n_anomalous: int  #: images
+    n_regions: int | None  #: None without masks
+    scores: dict  #: name -> Estimate
+
+
+class EvaluationReport:
+    """What `evaluate` found; prints as a table, and shows as one in a notebook.
+
+    Attributes
+    ----------
+    rows : list of Row
+        ``rows[0]`` is of all images. Each has ``group``, ``name``, ``n_normal``,
+        ``n_anomalous``, ``n_regions`` and ``scores``, a dict from a metric's name
+        to its ``value``, ``low`` and ``high``.
+    detector_name : str
+    confidence_level : float
+    """
+
+    def __init__(self, rows, detector_name, confidence_level):
+        self.rows = rows
+        self.detector_name = detector_name
+        self.confidence_level = confidence_level
+
+    def __getitem__(self, metric):
+        """The value of a metric over all images."""
+        return self.rows[0].scores[metric].value
+
+    def to_records(self):
+        """One dict for each group and metric, with flat values.
+
+        Returns
+        -------
+        list of dict
+            Keys ``group``, ``name``, ``n_normal``, ``n_anomalous``, ``n_regions``,
+            ``metric``, ``value``, ``low``, ``high``.
+        """
+        return [
+            {
+                **{field: getattr(row, field) for field in Row._fields[:-1]},
+                "metric": metric,
+                **estimate._asdict(),
+            }
+            for row in self.rows
+            for metric, estimate in row.scores.items()
+        ]
+
+    def to_dict(self):
+        """All of it as plain dicts and lists, which `json` takes.
+
+        Returns
+        -------
+        dict
+            NaN becomes None, as JSON has no NaN.
+        """
+        return {
+            "detector": self.detector_name,
+            "confidence_level": self.confidence_level,
+            "rows": [
+                {
+                    **row._asdict(),
+                    "scores": {
+                        metric: {key: _or_none(value) for key, value in estimate._asdict().items()}
+                        for metric, estimate in row.scores.items()
+                    },
+                }
+                for row in self.rows
+            ],
+        }
+
+    def to_csv(self, path=None):
+        """The records as comma-separated values.
+
+        Parameters
+        ----------
+        path : str, path-like or None, default=None
+            Where to write them; None only returns them.
+
+        Returns
+        -------
+        str
+        """
+        records = self.to_records()
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, fieldnames=list(records[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+        if path is not None:
+            Path(path).write_text(buffer.getvalue(), encoding="utf-8")
+        return buffer.getvalue()
+
+    def to_frame(self):
+        """The records as a data frame.
+
+        Returns
+        -------
+        pandas.DataFrame
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError(
+                "to_frame needs pandas: pip install pandas; to_csv and to_records do not"
+            ) from error
+        return pd.DataFrame(self.to_records())
+
+    def __str__(self):
+        return "\n\n".join(
+            "\n".join([caption, *_aligned(table)]) for caption, table in self._tables()
+        )
+
+    __repr__ = __str__
+
+    def _repr_html_(self):
+        parts = []
+        for caption, (header, *lines) in self._tables():
+            head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+            body = "".join(
+                "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>"
+                for line in lines
+            )
+            parts.append(
+                f"<table><caption>{html.escape(caption)}</caption>"
+                f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            )
+        return "".join(parts)
+
+    def _tables(self):
+        """(caption, lines of cells), of all images first, then of each kind of group."""
+        overall = self.rows[0]
+        percent = f"{100 * self.confidence_level:g} % interval"
+        n_regions = "" if overall.n_regions is None else f", {overall.n_regions} defect regions"
+        caption = (
+            f"{self.detector_name}: {overall.n_normal} normal and {overall.n_anomalous} "
+            f"anomalous images{n_regions}"
+        )
+        lines = [
+            [
+                metric,
+                _cell(e.value),
+                "" if np.isnan(e.low) else f"{_cell(e.low)} to {_cell(e.high)}",
+            ]
+            for metric, e in overall.scores.items()
+        ]
+        yield caption, [["", "value", percent], *lines]
+        for group in dict.fromkeys(row.group for row in self.rows[1:]):
+            rows = [row for row in self.rows if row.group == group]
+            of_regions = group in ("defect size", "defect contrast")
+            metrics = [metric for metric in _SHOWN_BY_GROUP if metric in rows[0].scores]
+            lines = [
+                [
+                    row.name,
+                    str(row.n_regions if of_regions else row.n_anomalous),
+                    *(_cell(row.scores[metric].value) for metric in metrics),
+                ]
+                for row in rows
+            ]
+            yield f"by {group}", [["", "regions" if of_regions else "images", *metrics], *lines]
+
+
+def _or_none(value):
+    return None if np.isnan(value) else value
+
+
+def _cell(value):
+    return "undefined" if np.isnan(value) else f"{value:.3f}"
+
+
+def _aligned(table):
+    widths = [max(map(len, column)) for column in zip(*table)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths))
+        ).rstrip()
+        for line in table
+    ]

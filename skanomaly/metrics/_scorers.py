@@ -1,0 +1,160 @@
+"""Scorers, ``scorer(estimator, X, y)``, for scikit-learn's searches and cross-validation."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from ..unwrapping import detect
+from ._images import image_f1_max_score
+from ._pixels import (
+    aupimo_score,
+    aupro_score,
+    pixel_average_precision_score,
+    pixel_f1_max_score,
+    pixel_roc_auc_score,
+    pixel_scores,
+    warn_undefined,
+)
+from ._validation import are_masks, check_are_masks, image_labels
+
+
+def make_map_scorer(metric, *, greater_is_better=True, **parameters):
+    """Make a scorer from a metric on maps.
+
+    Parameters
+    ----------
+    metric : callable
+        ``metric(masks, maps, **parameters)``, such as `aupro_score`.
+    greater_is_better : bool, default=True
+        If False, the scorer returns minus the metric.
+    **parameters
+        Further arguments of `metric`.
+
+    Returns
+    -------
+    callable
+        ``scorer(estimator, X, y)``, which returns a float: `X` are images as the
+        estimator's `transform` takes them, `y` their masks.
+
+    Examples
+    --------
+    >>> from skanomaly.metrics import aupro_score, make_map_scorer
+    >>> make_map_scorer(aupro_score, max_fpr=0.05)
+    make_map_scorer(aupro_score, max_fpr=0.05)
+    """
+    if not callable(metric):
+        raise ValueError(f"metric is {metric!r}, expected a function of masks and maps")
+    return _MapScorer(metric, greater_is_better, parameters)
+
+
+class _MapScorer:
+    def __init__(self, metric, greater_is_better, parameters):
+        self.metric = metric
+        self.greater_is_better = greater_is_better
+        self.parameters = parameters
+
+    def __call__(self, estimator, X, y):
+        """Score an estimator's maps of X, (n, H, W) each, against the masks y."""
+        check_are_masks(y, len(X), self.metric.__name__)
+        score = self.metric(y, estimator.transform(X), **self.parameters)
+        return score if self.greater_is_better else -score
+
+    def __repr__(self):
+        sign = "" if self.greater_is_better else ", greater_is_better=False"
+        parameters = "".join(f", {name}={value!r}" for name, value in self.parameters.items())
+        return f"make_map_scorer({self.metric.__name__}{sign}{parameters})"
+
+
+class _ImageScorer:
+    def __init__(self, metric, name):
+        self.metric = metric
+        self.name = name
+
+    def __call__(self, estimator, X, y):
+        """Score an estimator's scores of X against y, labels or masks."""
+        labels = image_labels(y, len(X))
+        return _image_score(self.metric, labels, estimator.score_samples(X), self.name)
+
+    def __repr__(self):
+        return self.name
+
+
+def _image_score(metric, labels, scores, name):
+    for label, kind in ((1, "normal"), (-1, "anomalous")):
+        if not np.any(labels == label):
+            warn_undefined(name, f"{kind} images", stacklevel=4)
+            return np.nan
+    return float(metric(labels, scores))
+
+
+def _average_precision(labels, scores):
+    return average_precision_score(labels == -1, -np.asarray(scores))
+
+
+_IMAGE_METRICS = {
+    "image_roc_auc": roc_auc_score,
+    "image_average_precision": _average_precision,
+    "image_f1_max": image_f1_max_score,
+}
+
+
+def image_scores(labels, scores):
+    """All image metrics by the names of their scorers; NaN, without a warning, if undefined."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        return {
+            name: _image_score(metric, labels, scores, name)
+            for name, metric in _IMAGE_METRICS.items()
+        }
+
+
+class _AllMetrics:
+    """Every metric from one pass over X, as a dict: the scorer for multi-metric searches."""
+
+    def __call__(self, estimator, X, y):
+        """All scores by name; those of maps only where y holds masks.
+
+        Parameters
+        ----------
+        estimator : fitted detector, or Pipeline that ends in one
+        X : batch of images
+        y : labels, +1 normal and -1 anomalous, or masks
+
+        Returns
+        -------
+        dict of str to float
+            NaN, with an `UndefinedMetricWarning`, for what is not defined.
+        """
+        labels = image_labels(y, len(X))
+        found = detect(estimator, X)
+        scores = image_scores(labels, found.scores)
+        if are_masks(y):
+            scores |= pixel_scores(y, found.maps)
+        undefined = [name for name, score in scores.items() if np.isnan(score)]
+        if undefined:
+            kind = "anomalous" if np.all(labels == 1) else "normal"
+            warn_undefined(", ".join(undefined), f"{kind} images or pixels")
+        return scores
+
+    def __repr__(self):
+        return "all_metrics"
+
+
+image_roc_auc, image_average_precision, image_f1_max = (
+    _ImageScorer(metric, name) for name, metric in _IMAGE_METRICS.items()
+)
+pixel_roc_auc, pixel_average_precision, pixel_f1_max, aupro, aupimo = (
+    make_map_scorer(metric)
+    for metric in (
+        pixel_roc_auc_score,
+        pixel_average_precision_score,
+        pixel_f1_max_score,
+        aupro_score,
+        aupimo_score,
+    )
+)
+all_metrics = _AllMetrics()

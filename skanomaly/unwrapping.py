@@ -1,0 +1,40 @@
+"""The detector inside a pipeline or a search, and the images as it sees them."""
+
+from __future__ import annotations
+
+from sklearn.pipeline import Pipeline
+from sklearn.utils import Bunch
+
+
+def unwrap(estimator, X):
+    """The last estimator of a pipeline or the best one of a search, and its input.
+
+    Parameters
+    ----------
+    estimator : detector, or Pipeline or fitted search around one
+    X : batch of images
+        As the outer estimator takes it.
+
+    Returns
+    -------
+    detector : estimator
+    X : batch of images
+        As the detector takes it.
+    """
+    if hasattr(estimator, "best_estimator_"):
+        return unwrap(estimator.best_estimator_, X)
+    if isinstance(estimator, Pipeline):
+        if len(estimator) > 1:
+            X = estimator[:-1].transform(X)
+        return unwrap(estimator[-1], X)
+    return estimator, X
+
+
+def detect(estimator, X):
+    """Scores, labels and maps as of `BaseImageDetector.detect`, in one pass if it can be."""
+    detector, X = unwrap(estimator, X)
+    if hasattr(detector, "detect"):
+        return detector.detect(X)
+    return Bunch(
+        scores=detector.score_samples(X), labels=detector.predict(X), maps=detector.transform(X)
+    )
