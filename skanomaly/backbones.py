@@ -374,8 +374,9 @@ def _unlinked_memmap(shape):
 
 
 def _digest(image):
-    header = f"{image.shape} {image.dtype}".encode()
-    return hashlib.blake2b(header + image.tobytes(), digest_size=20).hexdigest()
+    digest = hashlib.sha256(f"{image.shape} {image.dtype}".encode())
+    digest.update(np.ascontiguousarray(image))
+    return digest.hexdigest()[:40]
 
 
 def _remember(key, features):

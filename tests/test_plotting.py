@@ -333,6 +333,7 @@ class TestAnomalyMapDisplay:
         )
         assert [len(ax.images) for ax in display.axes_.flat] == [2, 1, 2, 1]
         assert display.plot(kinds=["map"]).axes_.shape == (2, 1)
+        assert display.plot(kinds=["image"]).colorbar_ is None
         flat = pyplot.subplots(1, 2)[1]
         np.testing.assert_array_equal(display.plot(flat, kinds=["map"]).axes_[:, 0], flat)
 

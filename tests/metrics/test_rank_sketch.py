@@ -33,7 +33,7 @@ def weight_at_least(sketch, thresholds, column=0):
 def bound(n):
     """The docstring's, for as many levels as n values can have."""
     n_levels = sum(n > 4**level * CAPACITY * 2 ** min(level, 3) for level in range(20))
-    return sum(8 / (3 * CAPACITY * 2 ** min(level, 3)) for level in range(n_levels))
+    return sum(16 / (7 * CAPACITY * 2 ** min(level, 3)) for level in range(n_levels))
 
 
 @property_test
@@ -105,9 +105,9 @@ def test_highest_values_are_exact_and_equal_ones_cost_nothing():
     sketch = RankSketch(1, CAPACITY)
     for piece in in_pieces(values, 100):
         sketch.add(piece.copy(), np.ones(1))
-    highest = np.sort(values)[-CAPACITY // 4 :]
+    highest = np.sort(values)[-CAPACITY // 8 :]
     assert not sketch.error_at(highest).any()
-    np.testing.assert_array_equal(weight_at_least(sketch, highest), np.arange(CAPACITY // 4, 0, -1))
+    np.testing.assert_array_equal(weight_at_least(sketch, highest), np.arange(CAPACITY // 8, 0, -1))
     constant = RankSketch(1, CAPACITY)
     constant.add(np.full(10_000, 0.25), np.ones(1))
     assert constant.error[0] == 0
