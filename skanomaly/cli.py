@@ -240,7 +240,7 @@ def _save_map(path, anomaly_map, detector):
     from matplotlib.image import imsave
 
     # The threshold is in the middle of the scale, so good parts stay dark.
-    limit = -2 * detector.offset_ if detector.score_reduction == "max" else anomaly_map.max()
+    limit = 2 * detector.map_threshold_
     path.parent.mkdir(parents=True, exist_ok=True)
     with _replacing(path) as part:
         imsave(part, anomaly_map, cmap="inferno", vmin=0, vmax=limit, format="png")

@@ -122,16 +122,32 @@ def ranked(pieces, column=0):
     """Pieces of sketches in ascending order, as one `Ranked` for each weight they share."""
     groups, weighted = {}, []
     for values, weights in pieces:
-        if weights.ndim == 1:
-            groups.setdefault(float(weights[column]), []).append(values)
+        weights = weights[..., column]
+        first = weights.flat[0]
+        if np.all(weights == first):
+            groups.setdefault(float(first), []).append(values)
         else:
-            weighted.append((values, weights[:, column]))
+            weighted.append((values, weights))
     found = [Ranked(np.sort(np.concatenate(group)), weight) for weight, group in groups.items()]
     if weighted:
-        values, weights = (np.concatenate(parts) for parts in zip(*weighted))
-        order = np.argsort(values)
-        found.append(Ranked(values[order], weights[order]))
+        found.append(_by_value(*(np.concatenate(parts) for parts in zip(*weighted))))
     return found
+
+
+def together(parts):
+    """Several `Ranked` as one."""
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return Ranked(np.empty(0))
+    values = np.concatenate([part.values for part in parts])
+    weights = [np.broadcast_to(part.weights, len(part.values)) for part in parts]
+    return _by_value(values, np.concatenate(weights))
+
+
+def _by_value(values, weights):
+    order = np.argsort(values)
+    return Ranked(values[order], weights[order])
 
 
 class _Level:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from . import _counts
-from ._counts import Counts, Ranked
+from ._counts import Counts
 from ._pixels import missing_pixels, warn_undefined
-from ._rank_sketch import RankSketch, ranked
+from ._rank_sketch import RankSketch, ranked, together
 from ._regions import shares_of_regions
 from ._validation import check_fpr_bounds, check_masks_and_maps, check_max_fpr
 
@@ -174,7 +174,7 @@ class MapMetrics:
         normals, defective = ranked(self._good.pieces, 1), self._ranked_defective(_IMAGE)
         weight = sum(normal.at_least(defective.values) for normal in normals)
         of_images = _counts.pimo(weight / self.n_normal_images_, fpr_bounds)
-        return float(of_images @ defective.weights / defective.total)
+        return float((of_images * defective.weights).sum() / defective.total)
 
     def error_bounds(self, *, max_fpr=0.3, fpr_bounds=(1e-5, 1e-4)):
         """How far each metric can be from its exact value, for the data seen.
@@ -211,8 +211,7 @@ class MapMetrics:
         self._defective.add(defective, np.stack([ones, shares, ones / len(defective)], axis=1))
 
     def _ranked_defective(self, column):
-        found = ranked(self._defective.pieces, column)
-        return found[0] if found else Ranked(np.empty(0))
+        return together(ranked(self._defective.pieces, column))
 
     def _normals(self):
         return ranked(self._good.pieces + self._rest.pieces)
@@ -299,4 +298,4 @@ class MapMetrics:
         )
         n_anomalous = self.n_images_ - self.n_normal_images_
         error_of_recall = self._defective.error[_IMAGE] / n_anomalous
-        return float(defective.weights @ (most - least) / defective.total + error_of_recall)
+        return float((defective.weights * (most - least)).sum() / defective.total + error_of_recall)
