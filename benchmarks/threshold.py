@@ -111,8 +111,9 @@ def main():
         "Share of new normal images flagged, over random splits of real normal images: mean ± "
         "standard error, and the 10th, 50th and 90th percentile of single splits, which is what "
         "one user may meet. The last column sets the threshold by ranks alone, which cannot go "
-        f"below 1 / (validation images + 1). Default detector but for max_epochs="
-        f"{arguments.max_epochs}. Splits overlap, so the standard errors are somewhat too small.\n\n"
+        "below 1 / (validation images + 1). Default detector but for "
+        f"max_epochs={arguments.max_epochs}. Splits overlap, so the standard errors are somewhat "
+        "too small.\n\n"
         "![flagged against asked](threshold.png)",
         [
             "category",

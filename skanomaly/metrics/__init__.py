@@ -6,7 +6,7 @@ anomalous. Functions on images take scikit-learn's outlier labels and scores,
 """
 
 from ._evaluate import evaluate
-from ._images import (
+from ._image_scores import (
     detection_rate_at_false_alarm_rate,
     false_alarm_rate_at_detection_rate,
     image_f1_max_score,

@@ -146,18 +146,7 @@ class EvaluationReport:
     __repr__ = __str__
 
     def _repr_html_(self):
-        parts = []
-        for caption, (header, *lines) in self._tables():
-            head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-            body = "".join(
-                "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>"
-                for line in lines
-            )
-            parts.append(
-                f"<table><caption>{html.escape(caption)}</caption>"
-                f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-            )
-        return "".join(parts)
+        return "".join(_html_table(caption, *table) for caption, table in self._tables())
 
     def _tables(self):
         """(caption, lines of cells), of all images first, then of each kind of group."""
@@ -190,6 +179,19 @@ class EvaluationReport:
                 for row in rows
             ]
             yield f"by {group}", [["", "regions" if of_regions else "images", *metrics], *lines]
+
+
+def _html_table(caption, header, *lines):
+    def row(cells, tag):
+        first, *others = map(html.escape, cells)
+        numbers = "".join(f'<{tag} style="text-align: right">{cell}</{tag}>' for cell in others)
+        return f'<tr><{tag} style="text-align: left">{first}</{tag}>{numbers}</tr>'
+
+    return (
+        f'<table><caption style="white-space: nowrap">{html.escape(caption)}</caption>'
+        f"<thead>{row(header, 'th')}</thead>"
+        f"<tbody>{''.join(row(line, 'td') for line in lines)}</tbody></table>"
+    )
 
 
 def _or_none(value):

@@ -9,7 +9,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ..unwrapping import detect
-from ._images import image_f1_max_score
+from ._image_scores import image_f1_max_score
 from ._pixels import (
     aupimo_score,
     aupro_score,

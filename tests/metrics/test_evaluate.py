@@ -144,7 +144,8 @@ def test_draws_in_bins_are_close_to_the_exact_metrics_of_the_drawn_images(data):
     _, masks, maps, _ = data
     labels, scores = np.where(masks.any(axis=(1, 2)), -1, 1), -maps.max(axis=(1, 2))
     weights = draw_weights(labels, 8, np.random.default_rng(0))
-    of_pixels = scores_of_draws(Histograms.of_maps(list(masks), list(maps)), weights, 0.3, (1e-3, 0.1))
+    histograms = Histograms.of_maps(list(masks), list(maps))
+    of_pixels = scores_of_draws(histograms, weights, 0.3, (1e-3, 0.1))
     of_images = image_scores_of_draws(Histograms.of_scores(labels, scores), weights)
     for draw, times in enumerate(weights.astype(int)):
         drawn = np.repeat(np.arange(len(masks)), times)
@@ -335,9 +336,12 @@ def test_exports_agree(report, tmp_path):
 def test_undefined_is_none_in_the_dict(data):
     X, masks, maps, _ = data
     report = evaluate(Given(maps[:5]), X[:5], masks[:5], n_resamples=5)
-    assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["rows"][0]["scores"]["aupro"][
-        "value"
-    ] is None
+    assert (
+        json.loads(json.dumps(report.to_dict(), allow_nan=False))["rows"][0]["scores"]["aupro"][
+            "value"
+        ]
+        is None
+    )
 
 
 def test_data_frame(report):

@@ -157,7 +157,8 @@ def test_grid_search_with_two_processes(data):
 
 
 def test_randomized_search_in_a_pipeline(data):
-    pipeline = Pipeline([("same", FunctionTransformer()), ("detector", small_detector(max_epochs=1))])
+    detector = small_detector(max_epochs=1)
+    pipeline = Pipeline([("same", FunctionTransformer()), ("detector", detector)])
     grid = {f"detector__{name}": values for name, values in GRID.items()}
     search = RandomizedSearchCV(
         pipeline, grid, n_iter=3, scoring=m.pixel_roc_auc, cv=FOLDS, refit=False, random_state=0
@@ -206,9 +207,7 @@ def test_several_metrics_in_one_search_and_in_cross_validation(data):
         small_detector(max_epochs=1), GRID, scoring=m.all_metrics, cv=FOLDS, refit="aupro"
     ).fit(X, masks)
     assert 0 < search.best_score_ <= 1
-    found = cross_validate(
-        small_detector(max_epochs=1), X, masks, scoring=m.all_metrics, cv=FOLDS
-    )
+    found = cross_validate(small_detector(max_epochs=1), X, masks, scoring=m.all_metrics, cv=FOLDS)
     for name in IMAGE_SCORERS | MAP_SCORERS:
         assert np.isfinite(search.cv_results_[f"mean_test_{name}"]).all()
         assert found[f"test_{name}"].shape == (2,)

@@ -24,11 +24,14 @@ LABELS = np.array([1, 1, 1, 1, -1, -1, -1])
 SCORES = np.array([-0.1, -0.2, -0.3, -0.6, -0.5, -0.7, -0.9])
 
 
+scores_of_images = st.one_of(st.integers(-3, 3), st.floats(-1e9, 1e9))
+
+
 @st.composite
 def labels_and_scores(draw):
     images = draw(
         st.lists(
-            st.tuples(st.sampled_from([1, -1]), st.one_of(st.integers(-3, 3), st.floats(-1e9, 1e9))),
+            st.tuples(st.sampled_from([1, -1]), scores_of_images),
             min_size=2,
             max_size=25,
         )
