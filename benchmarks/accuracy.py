@@ -158,17 +158,23 @@ def run_one_class(arguments):
         }
     lines = []
     for key, rows in grouped(results.rows, 3):
-        of_classes = [r for k, r in grouped(results.rows, 4) if k[:3] == key]
-        of_class = [spread([row["image AUROC"] for row in rows]) for rows in of_classes]
-        of_seed = [np.mean([row["image AUROC"] for row in rows]) for rows in zip(*of_classes)]
-        fit_s = f"{np.median([row['fit_s'] for row in rows]):.0f} s"
-        lines += [[*key, i, value, "", ""] for i, value in enumerate(of_class)]
-        lines.append([*key, "mean", spread(of_seed), fit_s, ONE_CLASS_PAPERS.get(key, "")])
+        of_classes = {
+            k[3]: [row["image AUROC"] for row in of_class]
+            for k, of_class in grouped(results.rows, 4)
+            if k[:3] == key
+        }
+        lines += [[*key, c, len(auc), spread(auc), "", ""] for c, auc in of_classes.items()]
+        n_seeds = {len(auc) for auc in of_classes.values()}
+        if len(of_classes) == 10 and len(n_seeds) == 1:  # else no mean is comparable
+            means = np.mean(list(of_classes.values()), axis=0)
+            fit_s = f"{np.median([row['fit_s'] for row in rows]):.0f} s"
+            paper = ONE_CLASS_PAPERS.get(key, "")
+            lines.append([*key, "mean", *n_seeds, spread(means), fit_s, paper])
     results.write_table(
         "One class against the others",
-        "python benchmarks/accuracy.py --one-class mnist --backbones resnet18",
+        "python benchmarks/accuracy.py --one-class mnist fashion_mnist --backbones resnet18",
         ONE_CLASS_NOTES,
-        ["detector", "data", "backbone", "normal", "image AUROC", "median fit", "paper"],
+        ["detector", "data", "backbone", "normal", "seeds", "image AUROC", "median fit", "paper"],
         lines,
     )
 

@@ -32,13 +32,13 @@ def without_tail(scores, share):
     return np.quantile(scores, share, method="weibull")
 
 
-def plot(results, categories):
+def plot(results, categories, epochs):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3.2), layout="constrained", dpi=110)
     axes = figure.subplots(1, len(categories), sharey=True, squeeze=False)[0]
     for ax, category in zip(axes, categories):
-        rows = rows_of(results, category)
+        rows = rows_of(results, category, epochs)
         for key, label, marker in (("flagged", "threshold", "o"), ("by ranks", "ranks alone", "x")):
             shares = np.array([row[key] for row in rows])
             error = shares.std(axis=0) / np.sqrt(len(rows))
@@ -50,8 +50,9 @@ def plot(results, categories):
     figure.savefig(RESULTS / "threshold.png")
 
 
-def rows_of(results, category):
-    return [row for key, row in results.rows.items() if key.startswith(f"{category}, ")]
+def rows_of(results, category, epochs):
+    start = f"{category}, {epochs} epochs, "
+    return [row for key, row in results.rows.items() if key.startswith(start)]
 
 
 def main():
@@ -67,13 +68,13 @@ def main():
         splits = ShuffleSplit(arguments.splits, test_size=1 / 3, random_state=0).split(images)
         with tempfile.TemporaryDirectory() as memory:
             for i, (train, new) in enumerate(tqdm(list(splits), desc=category)):
-                if f"{category}, split {i}" in results:
+                if f"{category}, {arguments.max_epochs} epochs, split {i}" in results:
                     continue
                 detector = HierarchicalFeatureAE(
                     max_epochs=arguments.max_epochs, memory=memory, random_state=i
                 ).fit(images[train])
                 scores, kept_out = detector.score_samples(images[new]), detector.validation_scores_
-                results[f"{category}, split {i}"] = {
+                results[f"{category}, {arguments.max_epochs} epochs, split {i}"] = {
                     "n_validation": len(kept_out),
                     "n_new": len(new),
                     "flagged": [
@@ -87,7 +88,7 @@ def main():
                 }
     lines = []
     for category in arguments.categories:
-        rows = rows_of(results, category)
+        rows = rows_of(results, category, arguments.max_epochs)
         flagged, by_ranks = (
             np.array([row[key] for row in rows]) for key in ("flagged", "by ranks")
         )
@@ -127,7 +128,7 @@ def main():
         ],
         lines,
     )
-    plot(results, arguments.categories)
+    plot(results, arguments.categories, arguments.max_epochs)
 
 
 if __name__ == "__main__":

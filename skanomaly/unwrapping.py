@@ -31,10 +31,13 @@ def unwrap(estimator, X):
 
 
 def detect(estimator, X):
-    """Scores, labels and maps as of `BaseImageDetector.detect`, in one pass if it can be."""
+    """Scores, labels and maps as of `BaseImageDetector.detect`, in one pass if it can be.
+
+    ``maps`` is None for an estimator that makes none, such as an outlier detector on
+    features.
+    """
     detector, X = unwrap(estimator, X)
     if hasattr(detector, "detect"):
         return detector.detect(X)
-    return Bunch(
-        scores=detector.score_samples(X), labels=detector.predict(X), maps=detector.transform(X)
-    )
+    maps = detector.transform(X) if hasattr(detector, "transform") else None
+    return Bunch(scores=detector.score_samples(X), labels=detector.predict(X), maps=maps)

@@ -2,7 +2,7 @@
 
 Images are drawn anew, with replacement, within each stratum. Sorting all pixels for each
 of a thousand draws would take hours, so pixels are put into a few hundred bins once, an image
-a row; a draw is then a weighted sum of rows. The bins cost a score some 1e-4, so only its
+a row; a draw is then a weighted sum of rows. The bins cost a score up to 2e-3, so only its
 spread about the value in bins is taken from them, never the value itself.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from . import _counts
 from ._counts import Counts
-from ._regions import shares_of_regions
+from ._regions import label_regions, shares_of_regions
 
 _N_BINS = 256  # of each kind: by defective pixels, by normal ones, by the highest normal ones
 
@@ -38,6 +38,7 @@ class Histograms(NamedTuple):
     region: np.ndarray  #: the same, each as its share of its region
     image: np.ndarray  #: the same, each as its share of its image's defects
     good: np.ndarray  #: pixels of normal images, each as its share of its image
+    edges: np.ndarray  #: (b - 1,) what separates the bins
 
     @classmethod
     def of_maps(cls, masks, maps):
@@ -56,7 +57,7 @@ class Histograms(NamedTuple):
             found[1, i] = np.bincount(defective, minlength=n_bins)
             found[2, i] = np.bincount(defective, shares_of_regions(mask)[0], minlength=n_bins)
             found[3, i] = found[1, i] / len(defective)
-        return cls(*found)
+        return cls(*found, edges)
 
     @classmethod
     def of_scores(cls, labels, scores):
@@ -67,7 +68,7 @@ class Histograms(NamedTuple):
             len(edges) + 1
         )
         normal, defective = (one_hot * (labels == label)[:, np.newaxis] for label in (1, -1))
-        return cls(normal, defective, defective, defective, normal)
+        return cls(normal, defective, defective, defective, normal, edges)
 
 
 def _edges(masks, maps):
@@ -103,6 +104,21 @@ def scores_of_draws(histograms, weights, max_fpr, fpr_bounds):
         }
 
 
+def aupro_of_draws(histograms, is_chosen, masks, maps, weights, max_fpr):
+    """AUPRO of some of the regions, counted over all masks in order, in each draw."""
+    region = np.zeros_like(histograms.region)
+    stop = 0
+    for i in np.flatnonzero([mask.any() for mask in masks]):
+        labels, n_regions = label_regions(masks[i])
+        start, stop = stop, stop + n_regions
+        shares = (is_chosen[start:stop] / np.bincount(labels))[labels]
+        bins = np.searchsorted(histograms.edges, maps[i][masks[i]], side="right")
+        region[i] = np.bincount(bins, shares, minlength=region.shape[1])
+    counts = _stack(weights @ histograms.normal, weights @ region)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return _counts.area_under_pro(counts, max_fpr)
+
+
 def image_scores_of_draws(histograms, weights):
     """Each image metric in each draw, by the name of its scorer: (n_draws,)."""
     counts = _stack(weights @ histograms.normal, weights @ histograms.defective)
@@ -111,13 +127,19 @@ def image_scores_of_draws(histograms, weights):
             "image_roc_auc": _counts.roc_auc(counts),
             "image_average_precision": _counts.average_precision(counts),
             "image_f1_max": _counts.f1_max(counts),
+            "false_alarm_rate_at_detection_rate": _counts.false_alarm_rate(counts, 0.95),
+            "detection_rate_at_false_alarm_rate": _counts.detection_rate(counts, 0.01),
         }
 
 
 def interval(value, draws, confidence_level):
-    """Bounds around a value, from the spread of draws about the first, in [0, 1]."""
+    """Bounds around a value, from the spread of draws about the first, in [0, 1].
+
+    NaN where no draw differs, as for a perfect score: such a sample does not tell how
+    far from perfect other images are.
+    """
     tail = (1 - confidence_level) / 2
-    if np.isnan(value) or np.isnan(draws[0]):
+    if np.isnan(value) or np.isnan(draws[0]) or np.nanmax(np.abs(draws - draws[0])) < 1e-12:
         return np.nan, np.nan
     low, high = np.nanquantile(draws[1:] - draws[0], [tail, 1 - tail])
     return float(np.clip(value + low, 0, 1)), float(np.clip(value + high, 0, 1))

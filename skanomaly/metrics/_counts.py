@@ -106,6 +106,18 @@ def f1_max(counts):
     return np.max(2 * tp / (tp + counts.fp + counts.n_defective), axis=-1)
 
 
+def false_alarm_rate(counts, detection_rate):
+    """Lowest share of normal ones flagged where at least that share of the others is."""
+    suffices = counts.tp / counts.n_defective >= detection_rate
+    return np.min(np.where(suffices, counts.fp / counts.n_normal, 1), axis=-1)
+
+
+def detection_rate(counts, false_alarm_rate):
+    """Highest share of defective ones flagged where at most that share of the others is."""
+    is_allowed = counts.fp / counts.n_normal <= false_alarm_rate
+    return np.max(np.where(is_allowed, counts.tp / counts.n_defective, 0), axis=-1)
+
+
 def area_under_pro(counts, max_fpr):
     """`counts.positives` are to be the shares of regions, which sum to the regions' number."""
     area = _mean_over_positives(counts, area_right_of(counts, max_fpr))

@@ -20,7 +20,7 @@ class Defects(NamedTuple):
     size: np.ndarray  #: (r,) pixels
     contrast: np.ndarray  #: (r,) see `contrast_of`; NaN where nothing is around the region
     aupro: np.ndarray  #: (r,) its part in AUPRO, which is the mean over regions
-    is_found: np.ndarray  #: (r,) whether some pixel reaches the map threshold
+    is_found: np.ndarray  #: (r,) whether some pixel exceeds the map threshold
 
 
 def describe_defects(masks, maps, pixels_of, map_threshold, max_fpr):
@@ -33,7 +33,7 @@ def describe_defects(masks, maps, pixels_of, map_threshold, max_fpr):
         ``pixels_of(i)`` is image i as float (C, H, W), where black and white are
         0 and 1.
     map_threshold : float
-        NaN if the detector has none; then no region counts as found.
+        NaN if the detector has none.
     max_fpr : float
 
     Returns
@@ -56,7 +56,7 @@ def describe_defects(masks, maps, pixels_of, map_threshold, max_fpr):
                 sizes,
                 contrasts_of(mask, pixels_of(i)),
                 np.bincount(labels, area[np.searchsorted(counts.thresholds, values)]) / sizes,
-                np.bincount(labels, values >= map_threshold) > 0,
+                np.bincount(labels, values > map_threshold) > 0,
             )
         )
     return Defects(*map(np.concatenate, zip(*parts)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 from scipy.stats import binomtest
 from sklearn.utils import check_random_state
@@ -10,6 +12,7 @@ from ..images import ImageDataset
 from ..unwrapping import detect, unwrap
 from ._bootstrap import (
     Histograms,
+    aupro_of_draws,
     draw_weights,
     image_scores_of_draws,
     interval,
@@ -23,7 +26,6 @@ from ._validation import (
     check_fpr_bounds,
     check_masks_and_maps,
     check_max_fpr,
-    check_rate,
     image_labels,
 )
 
@@ -80,7 +82,7 @@ def evaluate(
     ------
     ValueError
         If there are neither masks nor labels, if numbers or shapes do not match,
-        or if an image labelled normal has a defect in its mask.
+        or if labels and masks contradict each other.
 
     Notes
     -----
@@ -88,16 +90,22 @@ def evaluate(
     anomalous images that the detector's own threshold flags. Defects by size and
     contrast are regions (8-connected components of a mask), in thirds; ``aupro`` is
     then the mean of their parts in AUPRO, and ``found`` the share with some pixel
-    at or above the detector's ``map_threshold_``. Contrast is the difference
+    above the detector's ``map_threshold_``, if it has one. Contrast is the difference
     between a region's mean colour and that of its surroundings, in units of the
     range from black to white.
+
+    A bootstrap of few images is too narrow, and where no error was seen at all it has
+    nothing to draw from: the interval is then NaN.
 
     The maps of all images are held in memory; `MapMetrics` is for test sets for
     which that is too much.
     """
     check_max_fpr(max_fpr)
     check_fpr_bounds(fpr_bounds)
-    check_rate(confidence_level, "confidence_level", zero_is_allowed=False)
+    if not 0 < confidence_level < 1:
+        raise ValueError(f"confidence_level must lie in (0, 1), got {confidence_level}")
+    if not isinstance(n_resamples, Integral) or n_resamples < 1:
+        raise ValueError(f"n_resamples must be an int of at least 1, got {n_resamples!r}")
     labels = _check_labels(X, masks, y)
     types = _check_types(defect_types, labels)
     name = type(detector).__name__
@@ -105,7 +113,9 @@ def evaluate(
     found = detect(detector, X)
 
     rng = np.random.default_rng(check_random_state(random_state).randint(np.iinfo(np.int32).max))
-    strata = np.where(labels == 1, "", types if types is not None else "anomalous")
+    strata = np.where(
+        labels == 1, -1, 0 if types is None else np.unique(types, return_inverse=True)[1]
+    )
     weights = draw_weights(strata, n_resamples, rng)
     scoring = _Scoring(labels, found, masks, weights, max_fpr, fpr_bounds, confidence_level)
     rows = [scoring.row("all", "", np.ones(len(labels), bool))]
@@ -115,7 +125,7 @@ def evaluate(
             for kind in np.unique(types[labels == -1]).tolist()
         ]
     if masks is not None and scoring.has_both_kinds_of_pixels:
-        rows += scoring.rows_of_regions(detector, X)
+        rows += list(scoring.rows_of_regions(detector, X))
     return EvaluationReport(rows, name, confidence_level)
 
 
@@ -156,6 +166,7 @@ class _Scoring:
         return Row(
             group,
             name,
+            "",
             int(np.count_nonzero(labels == 1)),
             int(np.count_nonzero(labels == -1)),
             None if self.masks is None else int(self.n_regions[is_member].sum()),
@@ -170,38 +181,37 @@ class _Scoring:
 
     def rows_of_regions(self, detector, X):
         images = ImageDataset(X, value_range=getattr(detector, "value_range", None))
+        threshold = getattr(detector, "map_threshold_", np.nan)
         defects = describe_defects(
-            self.masks,
-            self.maps,
-            lambda i: images[i].numpy(),
-            getattr(detector, "map_threshold_", np.nan),
-            self.max_fpr,
+            self.masks, self.maps, lambda i: images[i].numpy(), threshold, self.max_fpr
         )
-        return [
-            self._row_of_regions(defects, group, name, chosen)
-            for group, values, names, unit in (
-                ("defect size", defects.size, _SIZES, "{:.0f} to {:.0f} px"),
-                ("defect contrast", defects.contrast, _CONTRASTS, "{:.2f} to {:.2f}"),
-            )
-            for name, chosen in _thirds(values, names, unit)
-        ]
+        for group, values, names, extent in (
+            ("defect size", defects.size, _SIZES, "{:.0f} to {:.0f} px"),
+            ("defect contrast", defects.contrast, _CONTRASTS, "{:.2f} to {:.2f}"),
+        ):
+            for name, is_chosen in _thirds(values, names):
+                chosen = values[is_chosen]
+                scores = self._scores_of_regions(defects, is_chosen)
+                if np.isnan(threshold):
+                    del scores["found"]
+                yield Row(
+                    group,
+                    name,
+                    extent.format(chosen.min(), chosen.max()),
+                    int(np.count_nonzero(self.labels == 1)),
+                    len(np.unique(defects.image[is_chosen])),
+                    int(np.count_nonzero(is_chosen)),
+                    scores,
+                )
 
-    def _row_of_regions(self, defects, group, name, chosen):
-        weights = self.weights[:, defects.image[chosen]]
-        aupro = defects.aupro[chosen]
-        with np.errstate(invalid="ignore"):
-            draws = (weights * aupro).sum(axis=1) / weights.sum(axis=1)
-        return Row(
-            group,
-            name,
-            int(np.count_nonzero(self.labels == 1)),
-            len(np.unique(defects.image[chosen])),
-            int(np.count_nonzero(chosen)),
-            {
-                "aupro": self._estimate(float(aupro.mean()), draws),
-                "found": self._share(defects.is_found[chosen]),
-            },
+    def _scores_of_regions(self, defects, is_chosen):
+        draws = aupro_of_draws(
+            self.of_pixels, is_chosen, self.masks, self.maps, self.weights, self.max_fpr
         )
+        return {
+            "aupro": self._estimate(float(defects.aupro[is_chosen].mean()), draws),
+            "found": self._share(defects.is_found[is_chosen]),
+        }
 
     def _estimate(self, value, draws):
         return Estimate(value, *interval(value, draws, self.confidence_level))
@@ -214,17 +224,17 @@ class _Scoring:
         return Estimate(float(np.mean(is_so)), float(bounds.low), float(bounds.high))
 
 
-def _thirds(values, names, unit):
-    """(name with its range, which regions), the values' thirds; fewer where values coincide."""
+def _thirds(values, names):
+    """(name, which regions) of the values' thirds; fewer where values coincide."""
     known = np.isfinite(values)
     if not known.any():
         return
     limits = np.quantile(values[known], [1 / 3, 2 / 3], method="lower")
     third = np.searchsorted(limits, values, side="left")
     for i, name in enumerate(names):
-        chosen = known & (third == i)
-        if chosen.any():
-            yield f"{name}, {unit.format(values[chosen].min(), values[chosen].max())}", chosen
+        is_chosen = known & (third == i)
+        if is_chosen.any():
+            yield name, is_chosen
 
 
 def _check_labels(X, masks, y):
@@ -240,6 +250,13 @@ def _check_labels(X, masks, y):
     if len(contradicting):
         i = contradicting[0]
         raise ValueError(f"y[{i}] is +1, normal, but masks[{i}] marks a defect; correct one")
+    unmarked = np.flatnonzero((labels == -1) & (marked == 1))
+    if len(unmarked):
+        i = unmarked[0]
+        raise ValueError(
+            f"y[{i}] is -1, anomalous, but masks[{i}] marks nothing, so metrics of maps would take "
+            "its pixels as normal; mark the defect, leave the image out, or pass y without masks"
+        )
     return labels
 
 

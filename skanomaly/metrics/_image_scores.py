@@ -88,10 +88,7 @@ def false_alarm_rate_at_detection_rate(y_true, y_score, *, detection_rate=0.95):
     """
     check_rate(detection_rate, "detection_rate", zero_is_allowed=False)
     counts = _count(y_true, y_score, "false_alarm_rate_at_detection_rate")
-    if counts is None:
-        return np.nan
-    suffices = counts.tp / counts.n_defective >= detection_rate
-    return float(counts.fp[suffices].min() / counts.n_normal)
+    return np.nan if counts is None else float(_counts.false_alarm_rate(counts, detection_rate))
 
 
 def detection_rate_at_false_alarm_rate(y_true, y_score, *, false_alarm_rate=0.01):
@@ -128,10 +125,7 @@ def detection_rate_at_false_alarm_rate(y_true, y_score, *, false_alarm_rate=0.01
     """
     check_rate(false_alarm_rate, "false_alarm_rate", zero_is_allowed=True)
     counts = _count(y_true, y_score, "detection_rate_at_false_alarm_rate")
-    if counts is None:
-        return np.nan
-    is_allowed = counts.fp / counts.n_normal <= false_alarm_rate
-    return float(counts.tp[is_allowed].max(initial=0) / counts.n_defective)
+    return np.nan if counts is None else float(_counts.detection_rate(counts, false_alarm_rate))
 
 
 def _count(y_true, y_score, metric):

@@ -27,6 +27,7 @@ class Row(NamedTuple):
 
     group: str  #: "all", "defect type", "defect size" or "defect contrast"
     name: str
+    extent: str  #: of the sizes or contrasts in the group
     n_normal: int  #: images
     n_anomalous: int  #: images
     n_regions: int | None  #: None without masks
@@ -39,9 +40,9 @@ class EvaluationReport:
     Attributes
     ----------
     rows : list of Row
-        ``rows[0]`` is of all images. Each has ``group``, ``name``, ``n_normal``,
-        ``n_anomalous``, ``n_regions`` and ``scores``, a dict from a metric's name
-        to its ``value``, ``low`` and ``high``.
+        ``rows[0]`` is of all images. Each has ``group``, ``name``, ``extent``,
+        ``n_normal``, ``n_anomalous``, ``n_regions`` and ``scores``, a dict from a
+        metric's name to its ``value``, ``low`` and ``high``.
     detector_name : str
     confidence_level : float
     """
@@ -55,14 +56,21 @@ class EvaluationReport:
         """The value of a metric over all images."""
         return self.rows[0].scores[metric].value
 
+    def __contains__(self, metric):
+        return metric in self.rows[0].scores
+
+    def __iter__(self):
+        """Names of the metrics, as of a dict."""
+        return iter(self.rows[0].scores)
+
     def to_records(self):
         """One dict for each group and metric, with flat values.
 
         Returns
         -------
         list of dict
-            Keys ``group``, ``name``, ``n_normal``, ``n_anomalous``, ``n_regions``,
-            ``metric``, ``value``, ``low``, ``high``.
+            Keys ``group``, ``name``, ``extent``, ``n_normal``, ``n_anomalous``,
+            ``n_regions``, ``metric``, ``value``, ``low``, ``high``.
         """
         return [
             {
@@ -157,14 +165,7 @@ class EvaluationReport:
             f"{self.detector_name}: {overall.n_normal} normal and {overall.n_anomalous} "
             f"anomalous images{n_regions}"
         )
-        lines = [
-            [
-                metric,
-                _cell(e.value),
-                "" if np.isnan(e.low) else f"{_cell(e.low)} to {_cell(e.high)}",
-            ]
-            for metric, e in overall.scores.items()
-        ]
+        lines = [[metric, _cell(e.value), _interval(e)] for metric, e in overall.scores.items()]
         yield caption, [["", "value", percent], *lines]
         for group in dict.fromkeys(row.group for row in self.rows[1:]):
             rows = [row for row in self.rows if row.group == group]
@@ -172,7 +173,7 @@ class EvaluationReport:
             metrics = [metric for metric in _SHOWN_BY_GROUP if metric in rows[0].scores]
             lines = [
                 [
-                    row.name,
+                    f"{row.name}, {row.extent}" if row.extent else row.name,
                     str(row.n_regions if of_regions else row.n_anomalous),
                     *(_cell(row.scores[metric].value) for metric in metrics),
                 ]
@@ -196,6 +197,14 @@ def _html_table(caption, header, *lines):
 
 def _or_none(value):
     return None if np.isnan(value) else value
+
+
+def _interval(estimate):
+    if np.isnan(estimate.value):
+        return ""
+    if np.isnan(estimate.low):
+        return "no errors to draw from"
+    return f"{_cell(estimate.low)} to {_cell(estimate.high)}"
 
 
 def _cell(value):

@@ -9,7 +9,11 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ..unwrapping import detect
-from ._image_scores import image_f1_max_score
+from ._image_scores import (
+    detection_rate_at_false_alarm_rate,
+    false_alarm_rate_at_detection_rate,
+    image_f1_max_score,
+)
 from ._pixels import (
     aupimo_score,
     aupro_score,
@@ -103,12 +107,15 @@ _IMAGE_METRICS = {
 
 
 def image_scores(labels, scores):
-    """All image metrics by the names of their scorers; NaN, without a warning, if undefined."""
+    """All image metrics by name; NaN, without a warning, if undefined."""
+    metrics = _IMAGE_METRICS | {
+        "false_alarm_rate_at_detection_rate": false_alarm_rate_at_detection_rate,
+        "detection_rate_at_false_alarm_rate": detection_rate_at_false_alarm_rate,
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)
         return {
-            name: _image_score(metric, labels, scores, name)
-            for name, metric in _IMAGE_METRICS.items()
+            name: _image_score(metric, labels, scores, name) for name, metric in metrics.items()
         }
 
 
@@ -127,11 +134,15 @@ class _AllMetrics:
         Returns
         -------
         dict of str to float
-            NaN, with an `UndefinedMetricWarning`, for what is not defined.
+            Higher is better, so the false-alarm rate is negative, as
+            ``neg_false_alarm_rate_at_detection_rate``. NaN, with an
+            `UndefinedMetricWarning`, for what is not defined.
         """
         labels = image_labels(y, len(X))
         found = detect(estimator, X)
         scores = image_scores(labels, found.scores)
+        lower_is_better = "false_alarm_rate_at_detection_rate"
+        scores[f"neg_{lower_is_better}"] = -scores.pop(lower_is_better)
         if are_masks(y):
             scores |= pixel_scores(y, found.maps)
         undefined = [name for name, score in scores.items() if np.isnan(score)]

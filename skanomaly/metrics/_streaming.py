@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 
 from . import _counts
@@ -19,22 +21,28 @@ class MapMetrics:
     r"""Pixel metrics of any number of images, in constant memory.
 
     Feed it masks and maps as they come; each result is that of the function of
-    the same name, to within a bound. Up to `capacity`
-    pixels nothing is lost and the results are exact. Beyond, pixels of similar
-    value are taken together, and `error_bounds` says how far each result can be
-    off for the very data seen. With the default capacity that is below 1e-4, for any
-    data of up to :math:`10^9` pixels, for `pixel_roc_auc_score` and, at a `max_fpr`
-    of at least 0.3, for `aupro_score`.
+    the same name, to within a bound. Up to `capacity` pixels nothing is lost and the
+    results are exact. Beyond, pixels of similar value are taken together, and
+    `error_bounds` says how far each result can be off for the very data seen. With
+    the default capacity and images of one size it is below 1e-4, whatever the data,
+    up to :math:`10^9` pixels for `pixel_roc_auc_score` and, at a `max_fpr` of at
+    least 0.3, `aupro_score`. Average precision, F1 and AUPIMO depend on the few
+    highest normal pixels, which are kept as they are, and on the share of defective
+    ones, so no bound holds for all data: read theirs, and raise `capacity` if it is
+    too large.
 
     States merge: parts of a data set may be seen by several objects, in other
-    processes or on other machines (they pickle), in any order.
+    processes or on other machines (they pickle), in any order. Where something was
+    summarised, the result of the parts and that of the whole are each within their
+    bound, not equal to the last digit.
 
     Parameters
     ----------
-    capacity : int, default=2**20
-        Normal pixels that are kept as they are, and half of the defective ones;
-        memory is some dozen times that many numbers, whatever the number of images
-        (strictly: it grows with its logarithm).
+    capacity : int, default=2**19
+        Normal pixels that are kept as they are; of defective ones twice as many.
+        Memory is bounded by up to 8 times that many values for each fourfold of
+        pixels (16, of 4 numbers each, for the defective), so it hardly grows with the
+        number of images.
 
     Attributes
     ----------
@@ -61,13 +69,13 @@ class MapMetrics:
     True
     """
 
-    def __init__(self, *, capacity=2**18):
-        if capacity < 64:
-            raise ValueError(f"capacity must be at least 64, got {capacity}")
+    def __init__(self, *, capacity=2**19):
+        if not isinstance(capacity, Integral) or capacity < 64:
+            raise ValueError(f"capacity must be an int of at least 64, got {capacity!r}")
         self.capacity = capacity
         self._good = RankSketch(2, capacity)  # pixels of normal images: 1, 1 / image's pixels
         self._rest = RankSketch(1, capacity)  # normal pixels of anomalous images: 1
-        self._defective = RankSketch(3, 4 * capacity)  # 1, 1 / region's pixels, 1 / image's
+        self._defective = RankSketch(3, 2 * capacity)  # 1, 1 / region's pixels, 1 / image's
         self.n_images_ = self.n_normal_images_ = self.n_regions_ = 0
 
     def update(self, masks, maps):

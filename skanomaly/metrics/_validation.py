@@ -127,6 +127,14 @@ def _check_pair(i, mask, anomaly_map):
     mask = _as_binary(mask, f"mask {i}")
     if anomaly_map.dtype.kind not in "buif":
         raise ValueError(f"map {i} holds {anomaly_map.dtype}, expected real numbers")
+    if anomaly_map.dtype == bool:
+        anomaly_map = anomaly_map.view(np.uint8)
+    if anomaly_map.dtype.kind in "ui" and anomaly_map.dtype.itemsize == 8:
+        if max(-int(anomaly_map.min()), int(anomaly_map.max())) > 2**53:
+            raise ValueError(
+                f"map {i} holds integers beyond 2**53, which floats cannot tell apart; scale them"
+            )
+        anomaly_map = anomaly_map.astype(float)
     if anomaly_map.dtype.kind == "f" and not np.isfinite(anomaly_map).all():
         raise ValueError(f"map {i} holds NaN or infinity, expected finite numbers")
     return mask, anomaly_map

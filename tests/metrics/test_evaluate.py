@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import Bunch
@@ -105,10 +106,21 @@ def test_thirds_of_the_regions_average_to_aupro(report, group):
 
 
 def test_larger_defects_are_in_a_larger_third(report):
-    names = list(rows_of(report, "defect size"))
-    limits = [tuple(map(int, name.split(", ")[1][:-3].split(" to "))) for name in names]
-    assert [name.split(",")[0] for name in names] == ["small", "medium", "large"]
+    rows = rows_of(report, "defect size")
+    assert list(rows) == ["small", "medium", "large"]
+    limits = [tuple(map(int, row.extent[:-3].split(" to "))) for row in rows.values()]
     assert limits == sorted(limits)
+
+
+def test_a_third_that_is_all_regions_has_their_interval():
+    rng = np.random.default_rng(0)
+    masks = np.zeros((40, 20, 20), bool)
+    masks[20:, 5:11, 5:11] = True
+    maps = rng.normal(size=masks.shape) + 2 * rng.normal(size=(40, 1, 1)) + masks
+    report = evaluate_given(masks.astype(np.uint8), masks, maps)
+    overall, small = report.rows[0].scores["aupro"], rows_of(report, "defect size")["small"]
+    assert small.scores["aupro"] == pytest.approx(overall, abs=1e-9)
+    assert overall.high - overall.low > 0.1
 
 
 def test_defects_one_by_one():
@@ -123,7 +135,7 @@ def test_defects_one_by_one():
     assert defects.size.tolist() == [8, 9, 1]
     assert defects.contrast == pytest.approx([0.25] * 3)
     assert defects.aupro == pytest.approx([1 / 8, 0, 1])
-    assert defects.is_found.tolist() == [True, False, True]
+    assert defects.is_found.tolist() == [True, False, False]
 
 
 def test_contrast_is_the_distance_to_the_surroundings_only():
@@ -191,6 +203,16 @@ def evaluate_given(X, masks, maps, **parameters):
     return evaluate(Given(maps), X, masks, random_state=0, **parameters)
 
 
+def test_a_perfect_score_has_no_interval():
+    masks = np.zeros((8, 6, 6), bool)
+    masks[4:, 2:4, 2:4] = True
+    report = evaluate_given(masks.astype(np.uint8), masks, masks.astype(float))
+    estimate = report.rows[0].scores["image_roc_auc"]
+    assert estimate.value == 1
+    assert np.isnan([estimate.low, estimate.high]).all()
+    assert "no errors to draw from" in str(report)
+
+
 def test_shares_have_exact_binomial_intervals(report, data):
     estimate = report.rows[0].scores["detection_rate"]
     n_flagged = round(estimate.value * 20)
@@ -225,12 +247,39 @@ def test_labels_alone_give_image_metrics(data):
         "image_roc_auc",
         "image_average_precision",
         "image_f1_max",
+        "false_alarm_rate_at_detection_rate",
+        "detection_rate_at_false_alarm_rate",
         "false_alarm_rate",
         "detection_rate",
     }
     assert report.rows[0].n_regions is None
     assert [row.group for row in report.rows] == ["all", "defect type", "defect type"]
     assert "regions" not in str(report)
+
+
+def test_without_a_map_threshold_there_is_no_share_found(data):
+    X, masks, maps, _ = data
+    detector = Given(maps)
+    detector.map_threshold_ = float("nan")
+    report = evaluate(detector, X, masks, n_resamples=5)
+    assert list(rows_of(report, "defect size")["small"].scores) == ["aupro"]
+
+
+def test_an_outlier_detector_on_features_is_evaluated_by_labels():
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(size=(40, 3)), rng.normal(6, size=(10, 3))])
+    labels = np.where(np.arange(50) < 40, 1, -1)
+    report = evaluate(IsolationForest(random_state=0).fit(X[:30]), X, y=labels, n_resamples=5)
+    assert report["image_roc_auc"] == 1
+    assert "aupro" not in report
+    assert list(report) == list(report.rows[0].scores)
+
+
+def test_boolean_maps(data):
+    X, masks, maps, _ = data
+    report = evaluate(Given(maps > 1, 0.5), X, masks, n_resamples=5)
+    expected = m.aupro_score(masks, (maps > 1).astype(float))
+    assert report["aupro"] == pytest.approx(expected, abs=1e-12)
 
 
 def test_mixed_sizes(data):
@@ -273,6 +322,10 @@ def test_a_fitted_detector_and_a_pipeline_around_it(fitted, textures):
         ({"max_fpr": 0}, "max_fpr must lie in"),
         ({"fpr_bounds": (0, 1)}, "fpr_bounds must be"),
         ({"confidence_level": 95}, "confidence_level must lie in"),
+        ({"confidence_level": 1.0}, "confidence_level must lie in"),
+        ({"n_resamples": 0}, "n_resamples must be an int of at least 1, got 0"),
+        ({"n_resamples": 10.0}, "n_resamples must be an int of at least 1, got 10.0"),
+        ({"y": -np.ones(30, int)}, r"y\[0\] is -1, anomalous, but masks\[0\] marks nothing"),
         ({"masks": np.zeros((3, 2, 2), bool)}, "masks is of length 3, X of length 30"),
         ({"masks": np.full((30, 40, 50), 2)}, r"mask masks\[0\] holds other values than 0 and 1"),
     ],
@@ -289,7 +342,7 @@ def test_bad_arguments(data, arguments, message):
 def test_prints_as_a_table(report):
     text = str(report)
     assert text.startswith("Given: 10 normal and 20 anomalous images, ")
-    assert f"aupro                    {report['aupro']:.3f}" in text
+    assert f"aupro                               {report['aupro']:.3f}" in text
     assert "by defect type" in text
     assert "by defect contrast" in text
     assert max(map(len, text.splitlines())) <= 100

@@ -66,10 +66,14 @@ def test_map_scorers(fitted, data, name):
 
 def test_all_metrics_are_those_of_the_single_scorers(fitted, data):
     X, masks, labels = data
-    scorers = IMAGE_SCORERS | MAP_SCORERS
-    expected = {name: scorer(fitted, X, masks) for name, (scorer, _) in scorers.items()}
-    assert m.all_metrics(fitted, X, masks) == pytest.approx(expected, abs=1e-12)
-    of_images = {name: expected[name] for name in IMAGE_SCORERS}
+    of_images = {name: scorer(fitted, X, masks) for name, (scorer, _) in IMAGE_SCORERS.items()}
+    of_maps = {name: scorer(fitted, X, masks) for name, (scorer, _) in MAP_SCORERS.items()}
+    scores = labels, fitted.score_samples(X)
+    of_images |= {
+        "neg_false_alarm_rate_at_detection_rate": -m.false_alarm_rate_at_detection_rate(*scores),
+        "detection_rate_at_false_alarm_rate": m.detection_rate_at_false_alarm_rate(*scores),
+    }
+    assert m.all_metrics(fitted, X, masks) == pytest.approx(of_images | of_maps, abs=1e-12)
     assert m.all_metrics(fitted, X, labels) == pytest.approx(of_images, abs=1e-12)
 
 
@@ -89,7 +93,7 @@ def test_all_metrics_take_one_pass(fitted, data, wrap, monkeypatch):
     )
     scores = m.all_metrics(estimator, X, masks)
     assert sum(n_seen) == len(X)
-    assert set(scores) == set(IMAGE_SCORERS | MAP_SCORERS)
+    assert set(scores) > set(IMAGE_SCORERS | MAP_SCORERS)
 
 
 def test_an_estimator_without_detect_is_asked_for_scores_and_maps(fitted, data):
@@ -153,7 +157,10 @@ def test_grid_search_with_two_processes(data):
         GridSearchCV(detector, GRID, scoring=m.aupro, cv=FOLDS, refit=False, n_jobs=n_jobs)
         for n_jobs in (2, None)
     )
-    np.testing.assert_array_equal(search_scores(parallel, data), search_scores(serial, data))
+    # Other numbers of threads add in another order.
+    np.testing.assert_allclose(
+        search_scores(parallel, data), search_scores(serial, data), rtol=1e-3
+    )
 
 
 def test_randomized_search_in_a_pipeline(data):
