@@ -135,13 +135,15 @@ def image_scores_of_draws(histograms, weights):
 def interval(value, draws, confidence_level):
     """Bounds around a value, from the spread of draws about the first, in [0, 1].
 
-    NaN where no draw differs, as for a perfect score: such a sample does not tell how
-    far from perfect other images are.
+    NaN where hardly a draw differs, as for a perfect score: such a sample does not tell
+    how far from perfect other images are.
     """
-    tail = (1 - confidence_level) / 2
-    if np.isnan(value) or np.isnan(draws[0]) or np.nanmax(np.abs(draws - draws[0])) < 1e-12:
+    if np.isnan(value) or np.isnan(draws[0]):
         return np.nan, np.nan
+    tail = (1 - confidence_level) / 2
     low, high = np.nanquantile(draws[1:] - draws[0], [tail, 1 - tail])
+    if high - low < 1e-12:
+        return np.nan, np.nan
     return float(np.clip(value + low, 0, 1)), float(np.clip(value + high, 0, 1))
 
 
