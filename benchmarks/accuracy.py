@@ -41,7 +41,7 @@ resized to 256x256. For *grid*, at 512x512, the official good test images were n
 243, so its figures are not comparable digit by digit with published ones. The papers'
 columns are the papers' own figures, on the official splits, with the backbone of the row."""
 
-# Mean image AUROC over the classes that the paper prints (table 5; official test split).
+# Mean image AUROC over the classes that the paper prints (table 2; official test split).
 ONE_CLASS_PAPERS = {
     ("HFR-AE", "mnist", "resnet18"): ".985",
     ("HFR-AE", "fashion_mnist", "resnet18"): ".939",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch
 
@@ -30,14 +31,15 @@ def unwrap(estimator, X):
     return estimator, X
 
 
-def detect(estimator, X):
+def detect(estimator, X, *, with_maps):
     """Scores, labels and maps as of `BaseImageDetector.detect`, in one pass if it can be.
 
-    ``maps`` is None for an estimator that makes none, such as an outlier detector on
-    features.
+    Without maps, ``maps`` is None, no map is kept, and an estimator that makes none,
+    such as an outlier detector on features, will do.
     """
     detector, X = unwrap(estimator, X)
-    if hasattr(detector, "detect"):
+    if with_maps and hasattr(detector, "detect"):
         return detector.detect(X)
-    maps = detector.transform(X) if hasattr(detector, "transform") else None
-    return Bunch(scores=detector.score_samples(X), labels=detector.predict(X), maps=maps)
+    scores = detector.score_samples(X)
+    labels = np.where(scores < detector.offset_, -1, 1)
+    return Bunch(scores=scores, labels=labels, maps=detector.transform(X) if with_maps else None)

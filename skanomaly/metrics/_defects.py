@@ -18,7 +18,7 @@ class Defects(NamedTuple):
 
     image: np.ndarray  #: (r,) index of its image
     size: np.ndarray  #: (r,) pixels
-    contrast: np.ndarray  #: (r,) see `contrast_of`; NaN where nothing is around the region
+    contrast: np.ndarray  #: (r,) see `contrasts_of`; NaN where nothing is around the region
     aupro: np.ndarray  #: (r,) its part in AUPRO, which is the mean over regions
     is_found: np.ndarray  #: (r,) whether some pixel exceeds the map threshold
 

@@ -110,7 +110,7 @@ def evaluate(
     types = _check_types(defect_types, labels)
     name = type(detector).__name__
     detector, X = unwrap(detector, X)
-    found = detect(detector, X)
+    found = detect(detector, X, with_maps=masks is not None)
 
     rng = np.random.default_rng(check_random_state(random_state).randint(np.iinfo(np.int32).max))
     strata = np.where(

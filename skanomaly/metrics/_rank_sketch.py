@@ -34,8 +34,8 @@ class RankSketch:
 
     Parameters
     ----------
-    n_columns : int, default=1
-    capacity : int, default=2**18
+    n_columns : int
+    capacity : int
         Values of the first level, :math:`c`.
 
     References
@@ -48,7 +48,7 @@ class RankSketch:
     quantiles", PODS 2021 (the kept highest values).
     """
 
-    def __init__(self, n_columns=1, capacity=2**18):
+    def __init__(self, n_columns, capacity):
         self.n_columns = n_columns
         self.capacity = capacity
         self.levels = [_Level(n_columns)]

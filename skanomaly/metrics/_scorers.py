@@ -139,7 +139,7 @@ class _AllMetrics:
             `UndefinedMetricWarning`, for what is not defined.
         """
         labels = image_labels(y, len(X))
-        found = detect(estimator, X)
+        found = detect(estimator, X, with_maps=are_masks(y))
         scores = image_scores(labels, found.scores)
         lower_is_better = "false_alarm_rate_at_detection_rate"
         scores[f"neg_{lower_is_better}"] = -scores.pop(lower_is_better)

@@ -32,11 +32,17 @@ class Given:
     def __init__(self, maps, threshold=1.0):
         self.maps, self.map_threshold_, self.n_passes = maps, threshold, 0
 
+    @property
+    def offset_(self):
+        return -self.map_threshold_
+
+    def score_samples(self, X):
+        return -np.array([anomaly_map.max() for anomaly_map in self.maps], dtype=float)
+
     def detect(self, X):
         self.n_passes += 1
-        scores = -np.array([anomaly_map.max() for anomaly_map in self.maps], dtype=float)
-        labels = np.where(-scores > self.map_threshold_, -1, 1)
-        return Bunch(scores=scores, labels=labels, maps=self.maps)
+        scores = self.score_samples(X)
+        return Bunch(scores=scores, labels=np.where(scores < self.offset_, -1, 1), maps=self.maps)
 
 
 def make_data(n=30, seed=0, size=(40, 50)):
@@ -242,7 +248,10 @@ def test_one_pass(data):
 def test_labels_alone_give_image_metrics(data):
     X, masks, maps, types = data
     labels = np.where(masks.any(axis=(1, 2)), -1, 1)
-    report = evaluate(Given(maps), X, y=labels, defect_types=types, n_resamples=5)
+    detector = Given(maps, 3.0)
+    report = evaluate(detector, X, y=labels, defect_types=types, n_resamples=5)
+    assert detector.n_passes == 0  # no map is asked for
+    assert report["detection_rate"] == np.mean(maps[10:].max(axis=(1, 2)) > 3)
     assert set(report.rows[0].scores) == {
         "image_roc_auc",
         "image_average_precision",

@@ -98,7 +98,7 @@ def test_all_metrics_take_one_pass(fitted, data, wrap, monkeypatch):
 
 def test_an_estimator_without_detect_is_asked_for_scores_and_maps(fitted, data):
     class Plain:
-        transform, score_samples, predict = fitted.transform, fitted.score_samples, fitted.predict
+        transform, score_samples, offset_ = fitted.transform, fitted.score_samples, fitted.offset_
 
     X, masks, _ = data
     assert m.all_metrics(Plain(), X, masks) == m.all_metrics(fitted, X, masks)
