@@ -15,14 +15,12 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from .exceptions import BackboneError, InvalidImageError
+from .images import MAX_BYTES_IN_MEMORY
 from .weights import FROM_HUB, load_into, load_weights
 
 # Every spatial size costs an export and a copy of the network; images of ever
 # new sizes are better run in PyTorch.
 MAX_SESSIONS = 8
-
-# Feature sets above this live in an unlinked temporary file instead of memory.
-MAX_BYTES_IN_MEMORY = 2**32
 
 
 class FeaturePyramid(nn.Module):
@@ -101,8 +99,19 @@ class FeaturePyramid(nn.Module):
         self._sessions = {}
 
     def train(self, mode=True):
-        """Do nothing: the network is frozen, batch statistics included."""
+        """Do nothing: batch statistics stay frozen, as does all else unless `tune` was called."""
         return super().train(False)
+
+    def tune(self):
+        """Let gradients reach the network's weights, until `freeze`."""
+        self.requires_grad_(True)
+        self._sessions = {}
+
+    def freeze(self):
+        """Take the network as it is now for its final form."""
+        self.requires_grad_(False)
+        self.fingerprint = self._fingerprint()
+        self._sessions = {}
 
     def forward(self, x):
         """Features of a batch.
@@ -116,7 +125,10 @@ class FeaturePyramid(nn.Module):
         tuple of tensor, each (n, channels[k], ceil(H / strides[k]), ceil(W / strides[k]))
             In channels-last memory, which what follows prefers on a CPU.
         """
-        features = self._compute(x) if self.memory is None else self._recall(x)
+        if self._is_tuned():
+            features = self._run_network(x)
+        else:
+            features = self._compute(x) if self.memory is None else self._recall(x)
         return tuple(f.contiguous(memory_format=torch.channels_last) for f in features)
 
     def extract(self, images, batch_size=16, n_jobs=None):
@@ -165,6 +177,9 @@ class FeaturePyramid(nn.Module):
             own_sizes += sizes
         return FeatureDataset(levels, own_sizes)
 
+    def _is_tuned(self):
+        return any(parameter.requires_grad for parameter in self.parameters())
+
     def _compute(self, x):
         session = self._session(x)
         if session is None:
@@ -199,7 +214,7 @@ class FeaturePyramid(nn.Module):
         digest = hashlib.sha256(f"{self.name} {self.layers}".encode())
         for key, tensor in self.state_dict().items():
             digest.update(key.encode())
-            digest.update(tensor.numpy().tobytes())
+            digest.update(tensor.cpu().numpy().tobytes())
         return digest.hexdigest()
 
     def _session(self, x):

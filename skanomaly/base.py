@@ -105,7 +105,7 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
             array (n,) of 2-D maps.
         """
         images = self._open_to_score(X)
-        return _stack(self._maps(images), len(images))
+        return stack(self._maps(images), len(images))
 
     def score_samples(self, X):
         """Score of each image: minus its map's reduction, raw.
@@ -168,7 +168,7 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
             ``maps`` as of `transform`.
         """
         images = self._open_to_score(X)
-        maps = _stack(self._maps(images), len(images))
+        maps = stack(self._maps(images), len(images))
         scores = np.array([-reduce_map(m, self.score_reduction) for m in maps])
         return Bunch(scores=scores, labels=_labels(scores - self.offset_), maps=maps)
 
@@ -307,8 +307,8 @@ def _labels(decisions):
     return np.where(decisions < 0, -1, 1)
 
 
-def _stack(maps, n):
-    """Maps as one array, or as an object array where their sizes differ."""
+def stack(maps, n):
+    """`n` maps or images as one array, or as an object array where their sizes differ."""
     maps = iter(maps)
     first = next(maps)
     stacked = np.empty((n, *first.shape), np.float32)

@@ -19,6 +19,9 @@ IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 
+# Images or features above this are read anew, or live in a file, instead of in memory.
+MAX_BYTES_IN_MEMORY = 2**32
+
 # Pillow's modes whose arrays are the image as it was stored; the others are
 # encodings (a palette, a bit mask) that have to be decoded first.
 _DECODED_AS = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}
@@ -332,6 +335,29 @@ class ImageDataset:
                 yield from self._same_sized(waiting)
                 waiting = []
         yield from self._same_sized(waiting)
+
+    def in_memory(self, batch_size=16, n_jobs=None, max_bytes=MAX_BYTES_IN_MEMORY):
+        """What `dataset[i]` gives, read once, for those who look many times.
+
+        Parameters
+        ----------
+        batch_size : int, default=16
+        n_jobs : int or None, default=None
+            Threads that read images.
+        max_bytes : int, default=MAX_BYTES_IN_MEMORY
+            Most memory to take.
+
+        Returns
+        -------
+        list of tensor, or the data set itself where the images take more
+        """
+        kept, n_bytes = [], 0
+        for pixels, _ in self.batches(batch_size, n_jobs):
+            kept += pixels
+            n_bytes += pixels.nbytes
+            if n_bytes > max_bytes:
+                return self
+        return kept
 
     def _same_sized(self, images):
         for _, group in groupby(images, key=lambda image: (image.shape, image.dtype)):

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+import os
+from numbers import Integral
+from pathlib import Path
 
+import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, PassthroughScoring, PrintLog
 from skorch.helper import predefined_split
+from skorch.utils import to_device
 
 from .exceptions import TrainingError
 
@@ -33,6 +40,104 @@ class EpochProgress(Callback):
         del self.bar_
 
 
+class LearningRate(Callback):
+    """Set the learning rate of each step to a share of the one training starts from.
+
+    A function of the step alone, so that a resumed training goes on where it was.
+
+    Parameters
+    ----------
+    schedule : {"cosine", "constant"}
+        "cosine" falls to zero over all epochs.
+    warmup : int, default=0
+        Steps over which the rate rises to its start.
+    """
+
+    def __init__(self, schedule, warmup=0):
+        self.schedule = schedule
+        self.warmup = warmup
+
+    def on_train_begin(self, net, X=None, **kwargs):
+        """Count the steps."""
+        self.steps_an_epoch_ = -(-len(X) // net.batch_size)
+        for group in net.optimizer_.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+
+    def on_batch_begin(self, net, training=False, **kwargs):
+        """Set the rate."""
+        if not training:
+            return
+        epoch = len(net.history) - 1
+        step = epoch * self.steps_an_epoch_ + len(net.history[-1, "batches"]) - 1
+        share = min(1.0, (step + 1) / (self.warmup + 1))
+        if self.schedule == "cosine":
+            share *= 0.5 * (1 + math.cos(math.pi * step / (net.max_epochs * self.steps_an_epoch_)))
+        for group in net.optimizer_.param_groups:
+            group["lr"] = share * group["initial_lr"]
+
+
+class Checkpoint(Callback):
+    """Keep the state of a training in a file after each epoch, and go on from one.
+
+    The file is removed once training has come to its end.
+
+    Parameters
+    ----------
+    path : path
+    """
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_train_begin(self, net, X=None, **kwargs):
+        """Go on from the file, if there is one."""
+        self.fit_ = _fingerprint(net, len(X))
+        if not os.path.exists(self.path):
+            return
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            fits = state["fit"] == self.fit_
+        except Exception as error:
+            raise TrainingError(
+                f"{self.path} is no checkpoint, or is damaged ({error}); remove it to start anew"
+            ) from error
+        if not fits:
+            raise TrainingError(
+                f"{self.path} was left by a fit of other settings, another random_state or another "
+                "number of images; remove it to start anew, or choose another checkpoint"
+            )
+        net.module_.load_state_dict(state["module"])
+        net.optimizer_.load_state_dict(state["optimizer"])
+        net.history = type(net.history)(json.loads(state["history"]))
+        torch.set_rng_state(state["random"])
+
+    def on_epoch_end(self, net, **kwargs):
+        """Write the file, whole or not at all."""
+        state = {
+            "fit": self.fit_,
+            "module": net.module_.state_dict(),
+            "optimizer": net.optimizer_.state_dict(),
+            "history": json.dumps(net.history.to_list(), default=lambda value: value.item()),
+            "random": torch.get_rng_state(),
+        }
+        part = Path(f"{self.path}.part")
+        torch.save(state, part)
+        part.replace(self.path)
+
+    def on_train_end(self, net, **kwargs):
+        """Remove the file, unless training was cut short."""
+        if not net.interrupted:
+            Path(self.path).unlink(missing_ok=True)
+
+
+def _fingerprint(net, n_images):
+    """What must be equal for one training to go on with another's state."""
+    settings = net.module_, net.optimizer_, net.batch_size, net.max_epochs, n_images
+    digest = hashlib.sha256(repr(settings).encode())
+    digest.update(torch.get_rng_state().numpy().tobytes())
+    return digest.hexdigest()
+
+
 class AnomalyNet(NeuralNet):
     """skorch's `NeuralNet` with the conventions of this package.
 
@@ -45,11 +150,29 @@ class AnomalyNet(NeuralNet):
     ----------
     module, criterion, **kwargs
         As for `skorch.NeuralNet`.
+    prepare_batch : callable or None, default=None
+        What makes (input, target) of a batch of the data set, on the device,
+        where the batch is not that pair already.
+    mixed_precision : bool, default=False
+        Run the module in bfloat16 where that is safe (PyTorch's autocast), and
+        the loss in float32.
     verbose : int, default=0
         0 is silent, 1 shows a progress bar, 2 and more print skorch's table.
     """
 
-    def __init__(self, module, criterion, *, iterator_train__shuffle=True, verbose=0, **kwargs):
+    def __init__(
+        self,
+        module,
+        criterion,
+        *,
+        prepare_batch=None,
+        mixed_precision=False,
+        iterator_train__shuffle=True,
+        verbose=0,
+        **kwargs,
+    ):
+        self.prepare_batch = prepare_batch
+        self.mixed_precision = mixed_precision
         super().__init__(
             module,
             criterion,
@@ -83,31 +206,55 @@ class AnomalyNet(NeuralNet):
         """
         return self.set_params(train_split=predefined_split(validation)).fit(train)
 
-    def fit_loop(self, *args, **kwargs):
-        """As skorch's, and remember whether it came to its end."""
+    def fit_loop(self, X, y=None, epochs=None, **kwargs):
+        """As skorch's, for the epochs that are left, and remember whether it came to its end."""
         # skorch takes every KeyboardInterrupt for a wish to stop early; a detector
         # whose training the user cut short must not pass for a fitted one.
-        self._interrupted = True
-        super().fit_loop(*args, **kwargs)
-        self._interrupted = False
+        self.interrupted = True
+        if epochs is None:
+            epochs = self.max_epochs - (len(self.history) - self._n_epochs_before)
+        super().fit_loop(X, y, epochs=epochs, **kwargs)
+        self.interrupted = False
         return self
+
+    def train_step_single(self, batch, **fit_params):
+        """As skorch's, on the batch as it has been prepared."""
+        return super().train_step_single(self._prepared(batch), **fit_params)
+
+    def validation_step(self, batch, **fit_params):
+        """As skorch's, on the batch as it has been prepared."""
+        return super().validation_step(self._prepared(batch), **fit_params)
+
+    def _prepared(self, batch):
+        if self.prepare_batch is None:
+            return batch
+        with torch.no_grad():
+            return self.prepare_batch(*to_device(batch, self.device))
+
+    def infer(self, x, **fit_params):
+        """As skorch's, in bfloat16 where asked for."""
+        device = torch.device(self.device).type
+        with torch.autocast(device, torch.bfloat16, enabled=self.mixed_precision):
+            return super().infer(x, **fit_params)
 
     def notify(self, method_name, **cb_kwargs):
         """As skorch's, and tell a callback's wish to stop from the user's."""
         try:
             super().notify(method_name, **cb_kwargs)
         except KeyboardInterrupt:  # how skorch's EarlyStopping asks for the end
-            self._interrupted = method_name != "on_epoch_end"
+            self.interrupted = method_name != "on_epoch_end"
             raise
 
     def partial_fit(self, *args, **kwargs):
         """As skorch's, but an interrupt reaches the caller and the net ends on the CPU."""
+        self._n_epochs_before = len(self.history) if self.initialized_ else 0
         super().partial_fit(*args, **kwargs)
-        if self._interrupted:
+        if self.interrupted:
             raise KeyboardInterrupt
         # The data served the fit; a pickle must not carry them along, nor need
         # the device they were trained on.
         self.set_params(train_split=None)
+        self.prepare_batch = None
         self.module_.cpu()
         self.optimizer_.load_state_dict(self.optimizer_.state_dict())  # follows its parameters
         self.device = "cpu"
@@ -123,3 +270,38 @@ class AnomalyNet(NeuralNet):
                     f"the loss is {losses[-1]} in epoch {len(self.history)}; "
                     f"try a learning rate below lr={self.lr}"
                 )
+
+
+def training_callbacks(detector, warmup=0):
+    """The callbacks that a detector's parameters ask for, the user's own first.
+
+    Parameters
+    ----------
+    detector : BaseImageDetector
+        With parameters ``callbacks``, ``lr_schedule``, ``checkpoint``, ``random_state``.
+    warmup : int, default=0
+        As of `LearningRate`.
+
+    Returns
+    -------
+    list of skorch callbacks
+    """
+    callbacks = [
+        *(detector.callbacks or []),
+        ("lr_schedule", LearningRate(detector.lr_schedule, warmup)),
+    ]
+    if detector.checkpoint is not None:
+        if not isinstance(detector.random_state, Integral):
+            raise ValueError(
+                "checkpoint needs an int as random_state, by which a later fit draws the same; "
+                f"got random_state={detector.random_state!r}"
+            )
+        callbacks.append(("checkpoint", Checkpoint(detector.checkpoint)))
+    return callbacks
+
+
+def use_bfloat16(mixed_precision, device):
+    """Whether a ``mixed_precision`` parameter means bfloat16 on a device."""
+    if mixed_precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return mixed_precision

@@ -1,3 +1,4 @@
+import math
 import pickle
 
 import numpy as np
@@ -8,7 +9,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from skanomaly.exceptions import TrainingError
-from skanomaly.training import AnomalyNet
+from skanomaly.training import AnomalyNet, Checkpoint, LearningRate, use_bfloat16
 
 
 def linear_net(**parameters):
@@ -78,3 +79,132 @@ def test_verbosity(verbose, expected, capsys):
     linear_net(verbose=verbose).fit_on(identity_data(), identity_data(8))
     shown = "".join(capsys.readouterr())
     assert (expected in shown) if expected else not shown
+
+
+class Rates(Callback):
+    """What the learning rate was in each step."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.seen = []
+
+    def on_grad_computed(self, net, training=False, **kwargs):
+        self.seen.append(net.optimizer_.param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_learning_rate_of_each_step(schedule, warmup):
+    rates = Rates()
+    callbacks = [LearningRate(schedule, warmup), rates]
+    linear_net(lr=0.1, batch_size=10, callbacks=callbacks).fit_on(identity_data(), identity_data(8))
+    expected = []
+    for step in range(12):  # 3 epochs of 32 images, 10 a step
+        rate = 0.1 * min(1, (step + 1) / (warmup + 1))
+        if schedule == "cosine":
+            rate *= (1 + math.cos(math.pi * step / 12)) / 2
+        expected.append(rate)
+    np.testing.assert_allclose(rates.seen, expected)
+
+
+def test_learning_rates_of_groups_keep_their_ratio():
+    net = linear_net(
+        lr=0.1,
+        callbacks=[LearningRate("cosine")],
+        optimizer__param_groups=[("bias", {"lr": 0.01})],
+    ).fit_on(identity_data(), identity_data(8))
+    rates = [group["lr"] for group in net.optimizer_.param_groups]
+    assert sorted(rates)[1] == pytest.approx(10 * sorted(rates)[0])
+
+
+def test_batches_are_prepared_for_training_and_validation():
+    def prepare_batch(x, y):
+        seen.append(len(x))
+        return 2 * x, 3 * y
+
+    seen, data = [], identity_data()
+    net = linear_net(max_epochs=60, lr=0.1, prepare_batch=prepare_batch, batch_size=8)
+    net.fit_on(data, identity_data(8))
+    assert len(seen) == 60 * (4 + 1)
+    assert net.prepare_batch is None  # it served the fit, as the data did
+    np.testing.assert_allclose(net.module_.weight.detach(), 1.5 * np.eye(3), atol=0.05)
+
+
+def test_mixed_precision_runs_the_module_in_bfloat16():
+    seen = []
+
+    class Watched(nn.Linear):
+        def forward(self, x):
+            y = super().forward(x)
+            seen.append(y.dtype)
+            return y
+
+    for mixed_precision, dtype in ((False, torch.float32), (True, torch.bfloat16)):
+        seen.clear()
+        AnomalyNet(
+            Watched,
+            nn.MSELoss,
+            module__in_features=3,
+            module__out_features=3,
+            max_epochs=1,
+            mixed_precision=mixed_precision,
+        ).fit_on(identity_data(), identity_data(8))
+        assert set(seen) == {dtype}
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_use_bfloat16(wanted):
+    assert use_bfloat16(wanted, torch.device("cpu")) is wanted
+    assert use_bfloat16("auto", torch.device("cpu")) is False
+
+
+def checkpointed(path, **parameters):
+    torch.manual_seed(0)
+    parameters.setdefault("callbacks", []).append(("checkpoint", Checkpoint(path)))
+    return linear_net(lr=0.1, **parameters)
+
+
+@pytest.fixture
+def left_behind(tmp_path):
+    """The checkpoint of a training that was interrupted in its second epoch."""
+    path = tmp_path / "training.pt"
+    with pytest.raises(KeyboardInterrupt):
+        checkpointed(path, callbacks=[InterruptInSecondEpoch()]).fit_on(
+            identity_data(), identity_data(8)
+        )
+    return path
+
+
+def test_resumed_training_is_the_uninterrupted_one(left_behind):
+    data = identity_data(), identity_data(8)
+    torch.manual_seed(0)
+    through = linear_net(lr=0.1).fit_on(*data)
+    resumed = checkpointed(left_behind).fit_on(*data)
+    assert torch.equal(resumed.module_.weight, through.module_.weight)
+    assert resumed.history[:, "train_loss"] == through.history[:, "train_loss"]
+    assert not left_behind.exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"max_epochs": 9}, {"batch_size": 7}, {"module__bias": False}], ids=str
+)
+def test_checkpoint_of_another_fit_is_refused(left_behind, change):
+    with pytest.raises(TrainingError, match="fit of other settings.*remove it"):
+        checkpointed(left_behind, **change).fit_on(identity_data(), identity_data(8))
+    assert left_behind.exists()
+
+
+def test_checkpoint_of_another_seed_or_other_images_is_refused(left_behind):
+    net = checkpointed(left_behind)
+    torch.manual_seed(1)
+    with pytest.raises(TrainingError, match="fit of other settings"):
+        net.fit_on(identity_data(), identity_data(8))
+    with pytest.raises(TrainingError, match="number of images"):
+        checkpointed(left_behind).fit_on(identity_data(31), identity_data(8))
+
+
+def test_diverged_training_keeps_the_last_good_epoch(tmp_path):
+    net = checkpointed(tmp_path / "c.pt", max_epochs=200)
+    net.set_params(lr=30.0)
+    with pytest.raises(TrainingError):
+        net.fit_on(identity_data(), identity_data(8))
+    assert (tmp_path / "c.pt").exists()

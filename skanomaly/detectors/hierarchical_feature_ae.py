@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from numbers import Integral, Real
 
 import torch
 import torch.nn.functional as F
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from skorch.callbacks import LRScheduler
 from torch import nn
 
 from ..backbones import FeatureDataset, FeaturePyramid
 from ..base import BaseImageDetector
 from ..maps import normalized_residual
-from ..training import AnomalyNet
+from ..training import AnomalyNet, training_callbacks
 
 
 class HierarchicalDecoder(nn.Module):
@@ -143,6 +141,10 @@ class HierarchicalFeatureAE(BaseImageDetector):
         and memory, not results.
     callbacks : list of skorch callbacks or None, default=None
         Further ones, such as `skorch.callbacks.EarlyStopping`.
+    checkpoint : path or None, default=None
+        File that keeps the state of the training after each epoch. A fit that
+        finds it there goes on from it, to the same result as without the
+        interruption, and removes it at the end. Needs an int as `random_state`.
     memory : joblib.Memory, path or None, default=None
         Where the encoder's features are kept between fits, by image; what makes
         a search over the decoder's settings cheap.
@@ -231,6 +233,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
         "lr_schedule": [StrOptions({"cosine", "constant"})],
         "train_batch_size": [Interval(Integral, 1, None, closed="left")],
         "callbacks": [list, None],
+        "checkpoint": [str, os.PathLike, None],
         "memory": [str, os.PathLike, HasMethods("cache"), None],
         "engine": [StrOptions({"auto", "onnx", "torch"})],
     }
@@ -258,6 +261,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
         train_batch_size=2,
         batch_size=8,
         callbacks=None,
+        checkpoint=None,
         memory=None,
         engine="auto",
         device="auto",
@@ -285,6 +289,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
         self.train_batch_size = train_batch_size
         self.batch_size = batch_size
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.memory = memory
         self.engine = engine
         self.device = device
@@ -304,7 +309,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
         self.min_image_size_ = max(self.encoder_.strides)
         f_train = self.encoder_.extract(images, self.batch_size, self.n_jobs)
         f_validation = self.encoder_.extract(validation, self.batch_size, self.n_jobs)
-        self.net_ = self._make_net(n_train=len(images)).fit_on(f_train, f_validation)
+        self.net_ = self._make_net().fit_on(f_train, f_validation)
         return self._maps_of(f_validation)
 
     def _compute_maps(self, pixels):
@@ -325,12 +330,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
                 maps = self._residual_maps([f.to(self._device) for f in f_enc])
             yield maps, sizes
 
-    def _make_net(self, n_train):
-        callbacks = list(self.callbacks or [])
-        if self.lr_schedule == "cosine":
-            n_steps = self.max_epochs * -(-n_train // self.train_batch_size)
-            cosine = partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=n_steps)
-            callbacks.append(("lr_schedule", LRScheduler(cosine, step_every="batch")))
+    def _make_net(self):
         return AnomalyNet(
             HierarchicalDecoder,
             HierarchicalFeatureLoss,
@@ -346,7 +346,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
             iterator_valid__batch_size=self.batch_size,
             iterator_train__collate_fn=FeatureDataset.collate,
             iterator_valid__collate_fn=FeatureDataset.collate,
-            callbacks=callbacks,
+            callbacks=training_callbacks(self),
             device=self._device,
             verbose=self.verbose,
         )
