@@ -8,14 +8,16 @@ import argparse
 import time
 
 import numpy as np
+import torch
 from _common import Results, backbones, data_arguments
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from skanomaly import HierarchicalFeatureAE
 from skanomaly.datasets import load_mvtec_ad, make_texture_defects
+from skanomaly.images import ImageDataset
 from skanomaly.metrics import aupro_score, pixel_roc_auc_score
-from skanomaly.synthesis import DEFECT_TYPES, draw_defect
+from skanomaly.synthesis import DEFECT_TYPES, DefectGenerator
 
 SETTINGS = {
     "batch 8, 40 epochs": {"train_batch_size": 8, "max_epochs": 40},
@@ -34,19 +36,18 @@ SETTINGS = {
 def held_out_with_defects(images, rng):
     """The images as they are, and each with two drawn defects of random type."""
     foreign = make_texture_defects("gravel", n_normal=1, image_size=205, random_state=0).images[0]
-    clean, defective, masks = [], [], []
-    for raw in images:
-        image = (raw if raw.ndim == 3 else raw[..., np.newaxis]) / 255
-        clean.append(raw)
-        height, width = image.shape[:2]
-        texture = np.tile(foreign / 255, (3, 3))[:height, :width, np.newaxis]
-        for _ in range(2):
-            kind = DEFECT_TYPES[rng.integers(len(DEFECT_TYPES))]
-            drawn, mask = draw_defect(image, kind, rng, foreign=texture * np.ones_like(image))
-            defective.append(np.rint(255 * drawn).astype(np.uint8).reshape(raw.shape))
-            masks.append(mask)
-    masks = np.concatenate([np.zeros((len(clean), *masks[0].shape), bool), masks])
-    return np.stack(clean + defective), masks
+    generator = DefectGenerator(types=list(DEFECT_TYPES))
+    clean, defective, masks = np.stack(images), [], []
+    for pixels in ImageDataset(clean):
+        height, width = pixels.shape[1:]
+        texture = torch.from_numpy(np.tile(foreign, (9, 9))[:height, :width] / np.float32(255))
+        pair = pixels.expand(2, -1, -1, -1)
+        drawn = generator.draw(pair, rng.integers(2**62, size=2), texture.expand_as(pair))
+        defective.append((255 * drawn.images).round().byte().permute(0, 2, 3, 1).numpy())
+        masks.append(drawn.masks.numpy())
+    defective = np.concatenate(defective).reshape(-1, *clean.shape[1:])
+    none = np.zeros((len(clean), *masks[0].shape[1:]), bool)
+    return np.concatenate([clean, defective]), np.concatenate([none, *masks])
 
 
 def main():

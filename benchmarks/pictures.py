@@ -1,20 +1,30 @@
-"""The pictures and the report of docs/evaluation.md, on generated defects."""
+"""The pictures of docs/: of evaluation.md, with its report, and of artificial-defects.md."""
 
+import argparse
 from pathlib import Path
 
 import numpy as np
+import torch
 from _common import RESULTS
 from matplotlib.figure import Figure
+from PIL import Image
+from skimage import data
 
 from skanomaly import HierarchicalFeatureAE
 from skanomaly.datasets import make_texture_defects
 from skanomaly.metrics import evaluate
 from skanomaly.plotting import AnomalyMapDisplay, PROCurveDisplay, ScoreHistogramDisplay
+from skanomaly.synthesis import CORRUPTION_TYPES, DEFECT_TYPES, DefectGenerator
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 
+# Photographs that come with scikit-image, as far as the sheet of defects shows them.
+PHOTOGRAPHS = ("coffee", "brick", "gravel", "moon")
+CELL = 112
 
-def main():
+
+def evaluation():
+    """A report, maps and curves of one detector."""
     train = make_texture_defects("brick", split="train", n_normal=100, random_state=0)
     test = make_texture_defects("brick", split="test", n_normal=40, random_state=0)
     detector = HierarchicalFeatureAE(max_epochs=20, random_state=0).fit(train.images)
@@ -40,6 +50,68 @@ def main():
     )
     PROCurveDisplay.from_predictions(test.masks, found.maps, name="HFR-AE", ax=right)
     figure.savefig(IMAGES / "curves.png")
+
+
+def defects():
+    """A sheet of every type of defect with its mask."""
+    photographs = torch.stack([_photograph(name) for name in PHOTOGRAPHS])
+    shapes, textures = (
+        list(dict.fromkeys(kind[i] for kind in CORRUPTION_TYPES.values())) for i in range(2)
+    )
+    learned = {shape: [f"{shape}-{texture}" for texture in textures] for shape in shapes}
+    named = {name: [name] * len(PHOTOGRAPHS) for name in DEFECT_TYPES}
+    blocks = [(textures, learned), (PHOTOGRAPHS, named)]
+
+    left, head = 64, 24  # pixels for the names
+    height = sum(head + (CELL + 2) * len(rows) for _, rows in blocks)
+    width = left + 2 * (CELL + 2) * len(PHOTOGRAPHS)
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor="white")
+    top = height
+    for columns, rows in blocks:
+        for i, name in enumerate(columns):
+            x = left + 2 * (CELL + 2) * (i + 0.5)
+            figure.text(x / width, (top - head / 2) / height, name, ha="center", va="center")
+        top -= head
+        for row, (name, types) in enumerate(rows.items()):
+            top -= CELL + 2
+            figure.text(4 / width, (top + CELL / 2) / height, name, va="center")
+            figure.figimage(_strip(types, photographs, row), left, top)
+    path = IMAGES / "defects.png"
+    figure.savefig(path)
+    Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
+
+
+def _photograph(name):
+    """The middle of a photograph at half its size, (3, CELL, CELL)."""
+    image = Image.fromarray(getattr(data, name)()).convert("RGB").reduce(2)
+    left, top = (n // 2 - CELL // 2 for n in image.size)
+    image = np.array(image.crop((left, top, left + CELL, top + CELL)), np.float32) / 255
+    return torch.from_numpy(image).permute(2, 0, 1)
+
+
+def _strip(types, photographs, seed):
+    """Each photograph with a defect of its type, and the mask beside it."""
+    cells = []
+    for i, name in enumerate(types):
+        drawn = DefectGenerator(types=[name]).draw(
+            photographs[[i]], seeds=[10 * seed + i], sources=photographs[[i - 1]]
+        )
+        image = drawn.images[0].permute(1, 2, 0).numpy()
+        mask = np.repeat(drawn.masks[0].numpy()[:, :, None], 3, axis=2)
+        cells += [
+            np.pad(part, ((0, 2), (0, 2), (0, 0)), constant_values=1) for part in (image, mask)
+        ]
+    return np.concatenate(cells, axis=1).astype(np.float64)
+
+
+PICTURES = {"evaluation": evaluation, "defects": defects}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pictures", nargs="*", choices=PICTURES, default=list(PICTURES))
+    for name in parser.parse_args().pictures:
+        PICTURES[name]()
 
 
 if __name__ == "__main__":

@@ -704,6 +704,40 @@ def test_empty_subset_has_no_batches():
     assert list(ImageDataset(noise(3, 8, 8)).subset([]).batches(2)) == []
 
 
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_images_in_memory_are_those_of_the_dataset(n_jobs):
+    sizes = [(6, 8, 3), (6, 8, 3), (5, 9, 3), (6, 8, 3)]
+    X = [noise(*size, seed=i) for i, size in enumerate(sizes)]
+    dataset = ImageDataset(X).subset([3, 1, 2, 0])
+    kept = dataset.in_memory(batch_size=2, n_jobs=n_jobs)
+    assert isinstance(kept, list)
+    assert_same(kept, [dataset[i] for i in range(4)])
+
+
+def test_images_in_memory_are_read_once(monkeypatch):
+    dataset = ImageDataset(noise(3, 6, 8))
+    kept = dataset.in_memory()
+    monkeypatch.setattr(dataset, "_read", pytest.fail)
+    assert len([image for _ in range(2) for image in kept]) == 6
+
+
+@pytest.mark.parametrize(("max_bytes", "fits"), [(2 * 6 * 8 * 4, True), (2 * 6 * 8 * 4 - 1, False)])
+def test_images_above_the_memory_limit_are_read_anew(max_bytes, fits):
+    dataset = ImageDataset(noise(2, 6, 8))  # float32 once read: 4 bytes a pixel
+    kept = dataset.in_memory(max_bytes=max_bytes)
+    assert isinstance(kept, list) == fits
+    assert (kept is dataset) != fits
+    assert_same([kept[0], kept[1]], [dataset[0], dataset[1]])
+
+
+def test_reading_ends_at_the_memory_limit(monkeypatch):
+    dataset, read = ImageDataset(noise(50, 6, 8)), []
+    read_one = dataset._read
+    monkeypatch.setattr(dataset, "_read", lambda i: read.append(i) or read_one(i))
+    assert dataset.in_memory(batch_size=1, max_bytes=1) is dataset
+    assert len(read) < 10
+
+
 def test_dataset_can_be_iterated():
     X = noise(3, 8, 8)
     assert_same(list(ImageDataset(X)), pixels_of(X))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
 
-from ..synthesis import DEFECT_TYPES, draw_defect
-
 TEXTURES = ("brick", "grass", "gravel")
 
 # Columns of the texture that training images are cut from; test images come from
@@ -29,7 +27,7 @@ def make_texture_defects(
     n_normal=100,
     n_defective=None,
     image_size=128,
-    defect_types=DEFECT_TYPES,
+    defect_types=None,
     random_state=None,
 ):
     """Crops of a real texture, some with a defect drawn onto them.
@@ -47,8 +45,10 @@ def make_texture_defects(
         and ten of each type for testing.
     image_size : int, default=128
         Height and width in pixels, 16 to 205.
-    defect_types : sequence of str, default=DEFECT_TYPES
-        Out of "scratch", "crack", "spot", "stain", "missing" and "foreign".
+    defect_types : sequence of str or None, default=None
+        Out of the keys of `DEFECT_TYPES` and `CORRUPTION_TYPES` of
+        `skanomaly.synthesis`. None means the former: "scratch", "crack", "spot",
+        "stain", "missing" and "foreign".
     random_state : int, RandomState or None, default=None
 
     Returns
@@ -68,28 +68,34 @@ def make_texture_defects(
     >>> test.images.shape, int((test.target == -1).sum())
     ((64, 128, 128), 60)
     """
+    import torch
+
+    from ..synthesis import DefectGenerator
+
     region = _region(texture, split, image_size)
-    unknown = set(defect_types) - set(DEFECT_TYPES)
-    if unknown or not defect_types:
-        raise ValueError(f"defect_types must be out of {DEFECT_TYPES}, got {defect_types!r}")
+    generators = [DefectGenerator(types=[name]) for name in _types(defect_types)]
     if n_defective is None:
-        n_defective = 0 if split == "train" else 10 * len(defect_types)
+        n_defective = 0 if split == "train" else 10 * len(generators)
     rng = np.random.default_rng(check_random_state(random_state).randint(2**31))
     others = [_texture(name) for name in TEXTURES if name != texture]
 
+    def as_batch(image):
+        return torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]
+
     images = np.empty((n_normal + n_defective, image_size, image_size), np.uint8)
     masks = np.zeros(images.shape, bool)
-    names = np.array(
-        ["good"] * n_normal + [defect_types[i % len(defect_types)] for i in range(n_defective)]
-    )
-    for i, name in enumerate(names):
+    names = np.full(len(images), "good", dtype=object)
+    for i in range(len(images)):
         gain, offset = rng.uniform(0.92, 1.08), rng.uniform(-0.04, 0.04)
         image = gain * (_crop(region, image_size, rng) - 0.5) + 0.5 + offset
-        image = np.clip(image + rng.normal(0, 0.01, image.shape), 0, 1)
-        if name != "good":
-            foreign = _crop(others[rng.integers(len(others))], image_size, rng)
-            image, masks[i] = draw_defect(image, name, rng, foreign=foreign)
-        images[i] = np.rint(255 * image[..., 0])
+        image = as_batch(np.clip(image + rng.normal(0, 0.01, image.shape), 0, 1))
+        if i >= n_normal:
+            foreign = as_batch(_crop(others[rng.integers(len(others))], image_size, rng))
+            generator = generators[(i - n_normal) % len(generators)]
+            image, mask, (names[i],) = generator.draw(image, [rng.integers(2**62)], foreign)
+            masks[i] = mask[0]
+        images[i] = (255 * image[0, 0]).round()
+    names = names.astype(str)
     return Bunch(
         images=images,
         target=np.where(names == "good", 1, -1),
@@ -101,10 +107,20 @@ def make_texture_defects(
             split=split,
             n_normal=n_normal,
             n_defective=n_defective,
-            defect_types=", ".join(defect_types),
+            defect_types=", ".join(generator.types[0] for generator in generators),
             share=_TRAIN_SHARE,
         ),
     )
+
+
+def _types(defect_types):
+    from ..synthesis import CORRUPTION_TYPES, DEFECT_TYPES
+
+    known = [*DEFECT_TYPES, *CORRUPTION_TYPES]
+    names = list(DEFECT_TYPES if defect_types is None else defect_types)
+    if not names or not set(names) <= set(known):
+        raise ValueError(f"defect_types must be out of {known}, got {defect_types!r}")
+    return names
 
 
 def _region(texture, split, image_size):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from skanomaly.datasets import _generators, make_texture_defects
-from skanomaly.synthesis import DEFECT_TYPES, draw_defect
+from skanomaly.synthesis import CORRUPTION_TYPES, DEFECT_TYPES, DefectGenerator
 
 
 def small(texture="brick", **parameters):
@@ -44,22 +44,43 @@ def test_all_types_are_drawn_by_default():
     assert set(small(n_defective=6).defect_types) == {"good", *DEFECT_TYPES}
 
 
+def test_corruption_types_can_be_drawn_too():
+    names = [*CORRUPTION_TYPES][:3]
+    assert list(small(n_normal=0, n_defective=3, defect_types=names).defect_types) == names
+
+
+def test_defects_that_show_a_texture_show_one_of_the_other_photographs(monkeypatch):
+    brightness, shown = {"brick": 0.5, "grass": 0.1, "gravel": 0.9}, []
+    monkeypatch.setattr(
+        _generators, "_texture", lambda name: np.full((512, 512, 1), brightness[name])
+    )
+    draw = DefectGenerator.draw
+
+    def recorded(generator, images, seeds, sources):
+        shown.append(round(sources.mean().item(), 2))
+        return draw(generator, images, seeds, sources)
+
+    monkeypatch.setattr(DefectGenerator, "draw", recorded)
+    small("brick", n_normal=0, n_defective=20, defect_types=["foreign"])
+    assert set(shown) == {0.1, 0.9}
+
+
 def test_images_without_normal_ones():
     assert list(small(n_normal=0, n_defective=3).target) == [-1, -1, -1]
 
 
 def test_outside_the_mask_an_image_is_what_it_would_be_without_the_defect(monkeypatch):
-    clean = []
+    draw, clean = DefectGenerator.draw, []
 
-    def recorded(image, *args, **kwargs):
-        clean.append(image.copy())
-        return draw_defect(image, *args, **kwargs)
+    def recorded(generator, images, seeds, sources):
+        clean.append(images[0, 0].clone())
+        return draw(generator, images, seeds, sources)
 
-    monkeypatch.setattr(_generators, "draw_defect", recorded)
+    monkeypatch.setattr(DefectGenerator, "draw", recorded)
     bunch = small(image_size=64, n_normal=0, n_defective=12)
     assert len(clean) == 12
     for image, mask, original in zip(bunch.images, bunch.masks, clean):
-        original = np.rint(255 * original[..., 0])
+        original = (255 * original).round().numpy()
         np.testing.assert_array_equal(image[~mask], original[~mask])
         assert (image != original)[mask].mean() > 0.9
 
@@ -148,6 +169,7 @@ def test_size_out_of_range(image_size, split):
         ({"defect_types": ["spot", "dent"]}, "defect_types must be out of .*scratch.*dent"),
         ({"defect_types": "spot"}, "defect_types must be out of .*scratch.*spot"),
         ({"defect_types": []}, "defect_types must be out of .*scratch"),
+        ({"defect_types": ["dent"], "n_defective": 0}, "defect_types must be out of .*scratch"),
     ],
     ids=str,
 )
