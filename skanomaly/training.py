@@ -49,17 +49,18 @@ class LearningRate(Callback):
     ----------
     schedule : {"cosine", "constant"}
         "cosine" falls to zero over all epochs.
-    warmup : int, default=0
-        Steps over which the rate rises to its start.
+    warmup : float, default=0.0
+        Share of the steps over which the rate rises to its start.
     """
 
-    def __init__(self, schedule, warmup=0):
+    def __init__(self, schedule, warmup=0.0):
         self.schedule = schedule
         self.warmup = warmup
 
     def on_train_begin(self, net, X=None, **kwargs):
         """Count the steps."""
         self.steps_an_epoch_ = -(-len(X) // net.batch_size)
+        self.n_steps_ = net.max_epochs * self.steps_an_epoch_
         for group in net.optimizer_.param_groups:
             group.setdefault("initial_lr", group["lr"])
 
@@ -69,9 +70,9 @@ class LearningRate(Callback):
             return
         epoch = len(net.history) - 1
         step = epoch * self.steps_an_epoch_ + len(net.history[-1, "batches"]) - 1
-        share = min(1.0, (step + 1) / (self.warmup + 1))
+        share = min(1.0, (step + 1) / (self.warmup * self.n_steps_ + 1))
         if self.schedule == "cosine":
-            share *= 0.5 * (1 + math.cos(math.pi * step / (net.max_epochs * self.steps_an_epoch_)))
+            share *= 0.5 * (1 + math.cos(math.pi * step / self.n_steps_))
         for group in net.optimizer_.param_groups:
             group["lr"] = share * group["initial_lr"]
 
@@ -272,14 +273,14 @@ class AnomalyNet(NeuralNet):
                 )
 
 
-def training_callbacks(detector, warmup=0):
+def training_callbacks(detector, warmup=0.0):
     """The callbacks that a detector's parameters ask for, the user's own first.
 
     Parameters
     ----------
     detector : BaseImageDetector
         With parameters ``callbacks``, ``lr_schedule``, ``checkpoint``, ``random_state``.
-    warmup : int, default=0
+    warmup : float, default=0.0
         As of `LearningRate`.
 
     Returns

@@ -91,7 +91,7 @@ class Rates(Callback):
         self.seen.append(net.optimizer_.param_groups[0]["lr"])
 
 
-@pytest.mark.parametrize("warmup", [0, 3])
+@pytest.mark.parametrize("warmup", [0.0, 0.25])
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
 def test_learning_rate_of_each_step(schedule, warmup):
     rates = Rates()
@@ -99,7 +99,7 @@ def test_learning_rate_of_each_step(schedule, warmup):
     linear_net(lr=0.1, batch_size=10, callbacks=callbacks).fit_on(identity_data(), identity_data(8))
     expected = []
     for step in range(12):  # 3 epochs of 32 images, 10 a step
-        rate = 0.1 * min(1, (step + 1) / (warmup + 1))
+        rate = 0.1 * min(1, (step + 1) / (12 * warmup + 1))
         if schedule == "cosine":
             rate *= (1 + math.cos(math.pi * step / 12)) / 2
         expected.append(rate)
