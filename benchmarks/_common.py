@@ -38,13 +38,16 @@ class Results:
 
     def __init__(self, name):
         self.path = RESULTS / f"{name}.json"
-        self.rows = json.loads(self.path.read_text())["rows"] if self.path.exists() else {}
+        self.rows = self._read()
+
+    def _read(self):
+        return json.loads(self.path.read_text())["rows"] if self.path.exists() else {}
 
     def __contains__(self, key):
         return key in self.rows
 
     def __setitem__(self, key, row):
-        self.rows[key] = row
+        self.rows = {**self._read(), key: row}  # another process may have added some
         content = {"machine": machine_facts(), "rows": self.rows}
         part = self.path.with_suffix(".part")
         part.write_text(json.dumps(content, indent=1) + "\n")
