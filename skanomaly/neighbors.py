@@ -1,0 +1,423 @@
+"""Patch memory: which features are kept, and how far others lie from them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from torch import nn
+
+# Elements of the matrix of distances that a search holds at a time.
+MAX_ELEMENTS = {"cpu": 2**24, "cuda": 2**28}
+
+# Sizes of the matrices that k-centre greedy computes; only its speed depends on them.
+BLOCK_ROWS, BLOCK_CENTERS, MAX_FRESH = 4096, 2048, 2048
+
+UNIT_ROUNDOFF, UNDERFLOW = 2.0**-24, 2.0**-120  # of single precision; the latter with room
+
+CHOSEN = -np.inf  # in place of the distance 0, so that no centre is chosen twice
+
+
+class PatchBank(nn.Module):
+    """A memory of patch features, and the distances of others to it.
+
+    Parameters
+    ----------
+    max_patches : int, default=20_000
+        Patches that are kept; all of them where the stream has no more.
+    subsampling : {"k_center", "random"}, default="k_center"
+        "random" keeps a uniform sample of the stream. "k_center" keeps patches
+        that leave none of the candidates far from a kept one, see
+        `k_center_greedy`; it holds rare patches where a sample loses them.
+    n_neighbors : int, default=1
+        Nearest patches whose distances are averaged.
+    max_candidates : int, default=250_000
+        For "k_center": patches it chooses among. Of a longer stream they are a
+        uniform sample; of a shorter one all patches.
+    projection_dim : int or None, default=128
+        For "k_center": features of more dimensions are projected at random to
+        this many, which about keeps distances, before patches are chosen; what
+        is kept is the features themselves. None projects nothing.
+
+    Attributes
+    ----------
+    patches : tensor, shape (n_patches, d), float32
+        What is kept, in the order of the stream.
+
+    Notes
+    -----
+    `fit` holds ``max_patches`` ("random") or ``max_candidates`` ("k_center")
+    features of 4 d bytes on the CPU, at most three times over while it chooses,
+    however long the stream is. The choice depends on the random state and on the
+    stream, not on how that is cut into batches.
+
+    References
+    ----------
+    K. Roth et al., "Towards total recall in industrial anomaly detection", CVPR
+    2022, arXiv 2106.08265 (a memory of patches chosen by k-centre greedy).
+    """
+
+    def __init__(
+        self,
+        max_patches=20_000,
+        subsampling="k_center",
+        n_neighbors=1,
+        *,
+        max_candidates=250_000,
+        projection_dim=128,
+    ):
+        super().__init__()
+        self.max_patches, self.subsampling, self.n_neighbors = max_patches, subsampling, n_neighbors
+        self.max_candidates, self.projection_dim = max_candidates, projection_dim
+        self.register_buffer("patches", None)
+        self.register_buffer("mean", None)
+        self.register_buffer("half_squares", None)
+
+    def fit(self, batches, random_state=None):
+        """Fill the memory from a stream.
+
+        Parameters
+        ----------
+        batches : iterable of tensor, each (n_i, d), float
+            Patch features, finite, on any device.
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        self
+            Its memory on the CPU; ``to`` moves it, as any module.
+
+        Raises
+        ------
+        ValueError
+            If a feature is not finite, batches differ in d, or there are fewer
+            patches than ``n_neighbors``.
+        """
+        if self.subsampling not in ("k_center", "random"):
+            raise ValueError(f"subsampling={self.subsampling!r} is neither 'k_center' nor 'random'")
+        if self.max_patches < self.n_neighbors:
+            raise ValueError(
+                f"max_patches={self.max_patches} is fewer than n_neighbors={self.n_neighbors}"
+            )
+        random_state = check_random_state(random_state)
+        k_center = self.subsampling == "k_center"
+        size = max(self.max_candidates, self.max_patches) if k_center else self.max_patches
+        patches = _sample(batches, size, random_state)
+        if len(patches) < self.n_neighbors:
+            raise ValueError(
+                f"the stream holds {len(patches)} patches and n_neighbors={self.n_neighbors}; "
+                "give more images, or ask for fewer neighbours"
+            )
+        if len(patches) > self.max_patches:
+            projected = _project(patches, self.projection_dim, random_state)
+            start = random_state.randint(len(patches))
+            chosen, _ = k_center_greedy(projected, self.max_patches, start=start)
+            patches = patches[np.sort(chosen)]
+        self.patches = torch.from_numpy(patches)
+        self.mean = self.patches.mean(dim=0, dtype=torch.float64).float()
+        self.half_squares = (self.patches - self.mean).square().sum(dim=1) / 2
+        return self
+
+    def distances(self, queries):
+        """Mean Euclidean distance of each query to its nearest patches.
+
+        Parameters
+        ----------
+        queries : tensor, shape (m, d), float
+            On the memory's device.
+
+        Returns
+        -------
+        tensor, shape (m,), float32
+        """
+        return self.kneighbors(queries)[0].mean(dim=1)
+
+    def kneighbors(self, queries):
+        r"""Nearest patches of each query and their Euclidean distances.
+
+        Neighbours are found from :math:`|q - p|^2 = |q|^2 - 2 qp + |p|^2`, in
+        single precision after the patches' mean is subtracted from q, and their
+        distances are then computed from the differences. So a patch may take the
+        place of one that is nearer by rounding's order, about :math:`10^{-6}` of
+        :math:`|q||p|` in the squared distance, while each distance is that of
+        the patch named, to about 6 digits, however small it is.
+
+        Parameters
+        ----------
+        queries : tensor, shape (m, d), float
+            On the memory's device.
+
+        Returns
+        -------
+        distances : tensor, shape (m, n_neighbors), float32
+            Ascending.
+        indices : tensor, shape (m, n_neighbors), int64
+            Rows of ``patches``.
+
+        Notes
+        -----
+        Whatever m is, it holds matrices of up to 64 MiB each on a CPU and 1 GiB
+        on a GPU, or of one query where a query alone needs more.
+        """
+        n_patches, d = self.patches.shape
+        if queries.ndim != 2 or queries.shape[1] != d:
+            raise ValueError(
+                f"queries have shape {tuple(queries.shape)}, expected (m, {d}) as the patches "
+                "that the memory was filled with"
+            )
+        max_elements = MAX_ELEMENTS.get(queries.device.type, MAX_ELEMENTS["cpu"])
+        parts = queries.float().split(max(1, max_elements // max(n_patches, self.n_neighbors * d)))
+        found = [self._search(part) for part in parts]
+        return tuple(torch.cat(results) for results in zip(*found))
+
+    def _search(self, queries):
+        ranking = torch.addmm(self.half_squares, queries - self.mean, self.patches.T, alpha=-1)
+        if self.n_neighbors == 1:
+            indices = ranking.argmin(dim=1, keepdim=True)
+        else:
+            indices = ranking.topk(self.n_neighbors, dim=1, largest=False).indices
+        differences = queries[:, None] - self.patches[indices]
+        distances, order = torch.linalg.vector_norm(differences, dim=2).sort(dim=1, stable=True)
+        return distances, indices.gather(1, order)
+
+
+def k_center_greedy(X, n_centers, *, start=0):
+    """Choose points one by one, each the farthest from all chosen before.
+
+    The points chosen, and their order, are exactly those of the plain loop that
+    computes all distances to each new centre from float64 differences; of equally
+    far points the one of the lowest index is taken, and a point only once. No
+    point is farther from its nearest centre than twice the least possible radius.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, d), float
+        Finite.
+    n_centers : int
+        At most n.
+    start : int, default=0
+        Index of the first centre.
+
+    Returns
+    -------
+    indices : ndarray, shape (n_centers,), int64
+        In the order chosen.
+    radius : float
+        The largest Euclidean distance of a point from its nearest centre.
+
+    Raises
+    ------
+    ValueError
+        If ``X`` is not finite or ``n_centers`` not in [1, n].
+
+    Notes
+    -----
+    Two observations save most of the time. A distance to the nearest centre only
+    shrinks as centres are added, so one that is out of date is an upper bound,
+    and a point needs bringing up to date only when its bound is among the
+    largest (Minoux's lazy greedy). And single precision gives a lower bound of
+    a distance by matrix multiplication, so that the exact distance is computed
+    only where it may be the nearest.
+
+    References
+    ----------
+    T. F. Gonzalez, "Clustering to minimize the maximum intercluster distance",
+    Theoretical Computer Science 38, 1985.
+
+    M. Minoux, "Accelerated greedy algorithms for maximizing submodular set
+    functions", Optimization Techniques, 1978.
+    """
+    X = np.ascontiguousarray(X)
+    if X.dtype not in (np.float32, np.float64):
+        X = X.astype(np.float64)
+    if X.ndim != 2 or not X.size:
+        raise ValueError(f"X has shape {X.shape}, expected (n, d) with n and d at least 1")
+    if not np.isfinite(X).all():
+        raise ValueError("X holds NaN or infinity; remove the rows that do")
+    if not 1 <= n_centers <= len(X):
+        raise ValueError(f"n_centers={n_centers}, expected 1 to the {len(X)} points of X")
+    if not 0 <= start < len(X):
+        raise ValueError(f"start={start}, expected 0 to {len(X) - 1}")
+    greedy = _LazyGreedy(X, start, min(n_centers + 1, len(X)))  # one more tells the radius
+    while greedy.n_chosen < len(greedy.centers):
+        greedy.choose_some()
+    radius = float(np.sqrt(greedy.gaps[n_centers])) if n_centers < len(X) else 0.0
+    return greedy.centers[:n_centers], radius
+
+
+class _LazyGreedy:
+    """Squared distances of all points to the nearest of the first ``seen`` centres."""
+
+    def __init__(self, X, start, n_centers):
+        self.X = X
+        self.lifted, self.unit = _lift(X)
+        self.centers = np.full(n_centers, start)
+        self.gaps = np.full(n_centers, np.inf)  # of each centre from those before
+        self.n_chosen = 1
+        self.bounds = _squared_distances(X, np.arange(len(X)), start)
+        self.bounds[start] = CHOSEN
+        self.seen = np.ones(len(X), np.int64)
+
+    def choose_some(self):
+        n = len(self.X)
+        rows, best_of_rest = _largest(self.bounds, np.arange(n), max(MAX_FRESH, n // 8))
+        rows = self._bring_up_to_date(rows, best_of_rest)
+        rows, best_of_dropped = _largest(self.bounds, rows, MAX_FRESH)
+        self._choose_among(rows, max(best_of_rest, best_of_dropped))
+
+    def _bring_up_to_date(self, rows, best_of_rest):
+        """Compare rows with the centres they have not seen, and keep those still ahead."""
+        rows = rows[np.argsort(self.seen[rows], kind="stable")]
+        for first in range(0, len(rows), BLOCK_ROWS):
+            block = rows[first : first + BLOCK_ROWS]
+            for start in range(self.seen[block[0]], self.n_chosen, BLOCK_CENTERS):
+                stop = min(start + BLOCK_CENTERS, self.n_chosen)
+                block = block[self.bounds[block] >= best_of_rest[0]]
+                self._compare(block, self.centers[start:stop])
+                self.seen[block] = np.maximum(self.seen[block], stop)
+        rows = np.sort(rows[self.seen[rows] == self.n_chosen])
+        return rows[self.bounds[rows] >= best_of_rest[0]]
+
+    def _compare(self, rows, centers):
+        lower = self._lower_bounds(rows, centers)
+        nearest = lower.argmin(axis=1)
+        squared = np.minimum(self.bounds[rows], _squared_distances(self.X, rows, centers[nearest]))
+        lower[np.arange(len(rows)), nearest] = np.inf
+        nearer = lower < (squared / self.unit).astype(np.float32)[:, np.newaxis]
+        i, j = np.divmod(np.flatnonzero(nearer), len(centers))
+        np.minimum.at(squared, i, _squared_distances(self.X, rows[i], centers[j]))
+        self.bounds[rows] = squared
+
+    def _choose_among(self, rows, best_of_rest):
+        """Plain greedy on rows that are up to date, while none of the rest can be farther."""
+        squared = self.bounds[rows]
+        lower = self._lower_bounds(rows, rows)
+        while len(rows) and self.n_chosen < len(self.centers):
+            farthest = squared.argmax()
+            if (squared[farthest], -rows[farthest]) < best_of_rest:
+                break
+            self.centers[self.n_chosen] = rows[farthest]
+            self.gaps[self.n_chosen] = squared[farthest]
+            self.n_chosen += 1
+            near = np.flatnonzero(lower[farthest] < squared / self.unit)
+            from_new = _squared_distances(self.X, rows[near], rows[farthest])
+            squared[near] = np.minimum(squared[near], from_new)
+            squared[farthest] = CHOSEN
+        self.bounds[rows] = squared
+        self.seen[rows] = self.n_chosen
+
+    def _lower_bounds(self, rows, columns):
+        """No more than the squared distances, in units of ``self.unit``: (rows, columns)."""
+        dual = self.lifted[columns]
+        dual[:, :-2] *= -2
+        dual[:, [-2, -1]] = dual[:, [-1, -2]]
+        return self.lifted[rows] @ dual.T
+
+
+def _largest(values, rows, n):
+    """The n rows of largest value, lowest rows first on ties, and the best of the rest."""
+    of_rows = values[rows]
+    if len(rows) <= n:
+        return rows, (-np.inf, 0)
+    threshold = np.partition(of_rows, len(rows) - n - 1)[len(rows) - n - 1]
+    above, level = rows[of_rows > threshold], rows[of_rows == threshold]
+    n_level = n - len(above)
+    return np.sort(np.append(above, level[:n_level])), (threshold, -level[n_level])
+
+
+def _lift(X):
+    r"""Vectors whose products with each other's dual bound squared distances from below.
+
+    With z the point, centred and scaled to [-1, 1], and s its squared norm, shrunk
+    by what single precision can add up to, (z, s, 1) (-2 z', 1, s') is
+    :math:`|z - z'|^2` or less: a sum of d + 2 products is off by no more than
+    (d + 2) u times the sum of their magnitudes, which is at most 2 (s + s').
+    """
+    n, d = X.shape
+    mean = X.mean(axis=0, dtype=np.float64)
+    scale = max(np.max(X.max(axis=0) - mean), np.max(mean - X.min(axis=0))) or 1.0
+    lifted = np.ones((n, d + 2), np.float32)
+    for part in _slices(n, d):
+        z = ((X[part] - mean) / scale).astype(np.float32)
+        s = np.square(z, dtype=np.float64).sum(axis=1)
+        lifted[part, :d] = z
+        lifted[part, d] = s * (1 - (4 * d + 40) * UNIT_ROUNDOFF) - UNDERFLOW * d
+    return lifted, scale**2
+
+
+def _squared_distances(X, i, j):
+    """Of the rows i from the rows j, or from the one row j, by float64 differences."""
+    squared, j = np.empty(len(i)), np.broadcast_to(j, len(i))
+    for part in _slices(len(i), X.shape[1]):
+        squared[part] = np.square(X[i[part]].astype(np.float64) - X[j[part]]).sum(axis=1)
+    return squared
+
+
+def _slices(n, d):
+    """Rows in portions whose float64 copy takes 32 MiB at most."""
+    step = max(1, 2**22 // d)
+    return [slice(start, start + step) for start in range(0, n, step)]
+
+
+def _project(patches, projection_dim, random_state):
+    d = patches.shape[1]
+    if projection_dim is None or projection_dim >= d:
+        return patches
+    matrix = random_state.standard_normal((d, projection_dim)) / np.sqrt(projection_dim)
+    return patches @ matrix.astype(np.float32)
+
+
+def _sample(batches, size, random_state):
+    """A uniform sample of a stream's rows, in its order; all of them where there are fewer.
+
+    Every row draws a key and those of the smallest keys are kept, so that the sample
+    depends on no batch size.
+    """
+    rows, keys, d = [], [], None
+    n_held, largest_key = 0, np.inf
+    for number, batch in enumerate(batches):
+        patches = _check_patches(batch, number, d)
+        d = patches.shape[1]
+        batch_keys = random_state.random_sample(len(patches))
+        ahead = batch_keys < largest_key
+        rows.append(patches[ahead])
+        keys.append(batch_keys[ahead])
+        n_held += len(rows[-1])
+        if n_held > 1.25 * size:
+            largest_key = _keep_smallest(rows, keys, size)
+            n_held = size
+    if not n_held:
+        raise ValueError("the stream holds no patches; give at least one batch of features (n, d)")
+    if n_held > size:
+        _keep_smallest(rows, keys, size)
+    return np.concatenate(rows)
+
+
+def _keep_smallest(rows, keys, size):
+    """Drop all but the rows of the smallest keys, part by part to spare memory."""
+    largest_key = np.partition(np.concatenate(keys), size - 1)[size - 1]
+    for i, part in enumerate(keys):
+        kept = part <= largest_key
+        rows[i], keys[i] = rows[i][kept], part[kept]
+    rows[:] = [part for part in rows if len(part)]
+    keys[:] = [part for part in keys if len(part)]
+    return largest_key
+
+
+def _check_patches(batch, number, d):
+    if batch.ndim != 2:
+        raise ValueError(
+            f"batch {number} of patches has shape {tuple(batch.shape)}, expected (n, d): one "
+            "feature a row"
+        )
+    if d not in (None, batch.shape[1]):
+        raise ValueError(
+            f"batch {number} holds features of {batch.shape[1]} dimensions, those before {d}; take them from the same layers"
+        )
+    if not torch.isfinite(batch).all():
+        n_bad = int((~torch.isfinite(batch)).any(dim=1).sum())
+        raise ValueError(
+            f"batch {number} holds {n_bad} patches of {len(batch)} that are NaN or infinite; "
+            "look for the images, or the weights, they come from"
+        )
+    return batch.detach().to("cpu", torch.float32).numpy()
