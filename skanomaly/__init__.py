@@ -8,6 +8,8 @@ __version__ = "0.1.0"
 # longer to import than everything else together.
 _DETECTORS = {
     "HierarchicalFeatureAE": "hierarchical_feature_ae",
+    "PatchAE": "patch_ae",
+    "SelfSupervisedAE": "self_supervised_ae",
 }
 
 __all__ = ["ImageFiles", "InvalidImageError", *_DETECTORS]

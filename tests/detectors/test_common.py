@@ -1,0 +1,221 @@
+"""What every detector keeps, whatever the method."""
+
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from skorch.callbacks import Callback, EarlyStopping
+
+import skanomaly
+from skanomaly import ImageFiles, InvalidImageError
+from skanomaly.datasets import make_texture_defects
+from skanomaly.exceptions import TrainingError
+from skanomaly.metrics import pixel_roc_auc_score
+from skanomaly.model_selection import NormalKFold
+
+# Small enough to be fitted in a second or two; and the least of what a few more
+# epochs must reach on drawn defects: image and pixel AUROC.
+SMALL = {
+    "HierarchicalFeatureAE": {},
+    "PatchAE": {"dim": 32, "max_patches": 500},
+    "SelfSupervisedAE": {"width": 16, "depth": 2},
+}
+LEARNING = {
+    "HierarchicalFeatureAE": ({"max_epochs": 10}, 0.9, 0.9),
+    "PatchAE": ({"max_epochs": 10, "dim": 256, "max_patches": 2000}, 0.9, 0.95),
+    "SelfSupervisedAE": ({"max_epochs": 10, "lr": 3e-3}, 0.85, 0.9),
+}
+
+
+@pytest.fixture(params=SMALL)
+def make(request):
+    """Makes one of the detectors, small."""
+    small = {"image_size": 64, "max_epochs": 2, "random_state": 0, **SMALL[request.param]}
+    return lambda **parameters: getattr(skanomaly, request.param)(**{**small, **parameters})
+
+
+_FITTED = {}
+
+
+@pytest.fixture
+def fitted(make, textures):
+    """One of the detectors, fitted on `textures`; tests must not change it."""
+    detector = make()
+    name = type(detector).__name__
+    if name not in _FITTED:
+        _FITTED[name] = detector.fit(textures[0].images)
+    return _FITTED[name]
+
+
+def test_no_detector_is_left_out():
+    assert set(SMALL) == set(LEARNING) == set(skanomaly._DETECTORS)
+
+
+def test_what_each_method_returns(fitted, textures):
+    X = textures[1].images
+    maps, scores = fitted.transform(X), fitted.score_samples(X)
+    assert (maps.shape, maps.dtype) == (X.shape, np.float32)
+    assert (scores.shape, scores.dtype) == ((len(X),), np.float64)
+    assert_allclose(scores, -maps.max(axis=(1, 2)))
+    assert_array_equal(fitted.decision_function(X), scores - fitted.offset_)
+    assert_array_equal(fitted.predict(X), np.where(scores < fitted.offset_, -1, 1))
+
+
+def test_finds_drawn_defects(make):
+    train = make_texture_defects("brick", n_normal=40, random_state=0)
+    test = make_texture_defects("brick", split="test", n_normal=10, n_defective=12, random_state=0)
+    parameters, image_auroc, pixel_auroc = LEARNING[type(make()).__name__]
+    detector = make(image_size=128, **parameters).fit(train.images)
+    found = detector.detect(test.images)
+    assert roc_auc_score(test.target, found.scores) > image_auroc
+    assert pixel_roc_auc_score(test.masks, found.maps) > pixel_auroc
+    losses = detector.net_.history[:, "valid_loss"]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_equal_seeds_give_equal_bits(make, fitted, textures):
+    train, test = textures
+    again = make().fit(train.images)
+    assert again.offset_ == fitted.offset_
+    assert_array_equal(again.transform(test.images), fitted.transform(test.images))
+    other = make(random_state=1).fit(train.images)
+    assert other.offset_ != fitted.offset_
+
+
+def test_parts_and_order_do_not_matter(fitted, textures):
+    X = textures[1].images
+    scores = fitted.score_samples(X)
+    order = np.random.default_rng(0).permutation(len(X))[:7]
+    assert_allclose(fitted.score_samples(X[order]), scores[order], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (61, 83), (48, 100)])
+def test_sizes_that_are_no_multiple_of_the_stride(make, size):
+    X = np.random.default_rng(0).integers(0, 256, (6, *size), np.uint8)
+    detector = make(image_size=None, max_epochs=1).fit(X)
+    assert detector.transform(X[:2]).shape == (2, *size)
+    assert np.isfinite(detector.transform(X[:2])).all()
+
+
+def test_mixed_sizes_and_colours_from_files(make, tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        size = (70 + 5 * i, 90, 3)
+        Image.fromarray(rng.integers(0, 256, size, np.uint8)).save(tmp_path / f"{i}.png")
+    files = ImageFiles.from_folder(tmp_path)
+    detector = make(max_epochs=1).fit(files)
+    assert [m.shape for m in detector.transform(files)] == [(70 + 5 * i, 90) for i in range(6)]
+
+
+def test_mixed_sizes_need_an_image_size(make, textures):
+    X = [*textures[0].images[:4], np.zeros((80, 64), np.uint8)]
+    with pytest.raises(InvalidImageError, match="image 4: is 80 x 64 pixels.*set image_size"):
+        make(image_size=None, validation_fraction=0.01, random_state=1).fit(X)
+
+
+def test_image_smaller_than_the_stride(fitted):
+    least = fitted.min_image_size_
+    X = [np.zeros((64, 64), np.uint8), np.zeros((least - 1, 64), np.uint8)]
+    with pytest.raises(InvalidImageError, match=rf"image 1: is {least - 1} x 64 .* of {least}"):
+        fitted.predict(X)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_any_number_of_channels(make, channels):
+    X = np.random.default_rng(0).integers(0, 256, (5, 64, 64, channels), np.uint8)
+    assert make(max_epochs=1).fit(X).transform(X[:1]).shape == (1, 64, 64)
+
+
+def test_fit_leaves_the_global_generator_alone(make, textures):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    make(max_epochs=1).fit(textures[0].images[:6])
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_early_stopping_leaves_a_fitted_detector(make, textures):
+    stop = EarlyStopping(monitor="valid_loss", patience=1, threshold=0.9)
+    detector = make(max_epochs=30, callbacks=[stop]).fit(textures[0].images)
+    assert len(detector.net_.history) < 30
+    assert detector.predict(textures[1].images[:2]).shape == (2,)
+
+
+def test_diverging_training_leaves_the_detector_as_it_was(make, textures):
+    detector = make().fit(textures[0].images[:6])
+    detector.set_params(lr=1e30, max_epochs=50)
+    before = dict(vars(detector))
+    with pytest.raises(TrainingError, match=r"epoch \d+.*learning rate below"):
+        detector.fit(textures[0].images[:6])
+    assert vars(detector) == before
+
+
+class Interrupt(Callback):
+    """Ends the training as the user's key would, in the epoch after the first."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) == 2:
+            raise KeyboardInterrupt
+
+
+def test_interrupted_training_leaves_the_detector_as_it_was(make, textures):
+    detector = make().fit(textures[0].images[:6])
+    before = dict(vars(detector.set_params(callbacks=[Interrupt()])))
+    with pytest.raises(KeyboardInterrupt):
+        detector.fit(textures[0].images[:6])
+    assert vars(detector) == before
+    assert detector.predict(textures[1].images[:2]).shape == (2,)
+
+
+def test_interrupted_training_goes_on_to_the_same_bits(make, textures, tmp_path):
+    X, checkpoint = textures[0].images[:10], tmp_path / "training.pt"
+    through = make(max_epochs=3).fit(X)
+    with pytest.raises(KeyboardInterrupt):
+        make(max_epochs=3, checkpoint=checkpoint, callbacks=[Interrupt()]).fit(X)
+    assert checkpoint.exists()
+    resumed = make(max_epochs=3, checkpoint=checkpoint).fit(X)
+    assert not checkpoint.exists()
+    assert len(resumed.net_.history) == 3
+    assert_array_equal(resumed.transform(X), through.transform(X))
+    assert resumed.offset_ == through.offset_
+
+
+def test_dump_and_load_in_a_fresh_process(fitted, textures, tmp_path):
+    X = textures[1].images[:3]
+    joblib.dump((fitted, X), tmp_path / "model")
+    assert (tmp_path / "model").stat().st_size < 20e6
+    code = (
+        "import joblib, sys, numpy as np; d, X = joblib.load(sys.argv[1]);"
+        "print(*d.score_samples(X).astype(np.float32))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "model"], capture_output=True, text=True, check=True
+    )
+    assert_allclose(np.array(run.stdout.split(), float), fitted.score_samples(X), rtol=1e-4)
+
+
+def test_clone_has_the_parameters_and_no_fit(fitted):
+    cloned = clone(fitted)
+    assert cloned.get_params(deep=False).keys() == fitted.get_params(deep=False).keys()
+    assert not [name for name in vars(cloned) if name.endswith("_")]
+
+
+def test_pipeline_and_grid_search(make, textures):
+    X, y = textures[1].images, textures[1].target
+    pipeline = make_pipeline(FunctionTransformer(), make())
+    name = pipeline.steps[-1][0]
+    search = GridSearchCV(
+        pipeline, {f"{name}__max_epochs": [1, 2]}, scoring="roc_auc", cv=NormalKFold(2), refit=False
+    )
+    search.fit(X, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()

@@ -1,0 +1,195 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.testing import assert_allclose
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+from torch import nn
+
+from skanomaly import PatchAE
+from skanomaly.backbones import FeaturePyramid
+from skanomaly.datasets import load_mvtec_ad
+from skanomaly.detectors.patch_ae import PatchAutoEncoder, PatchReconstructionLoss, on_one_grid
+from skanomaly.images import ImageDataset
+from skanomaly.maps import assemble_maps
+from skanomaly.metrics import pixel_roc_auc_score
+
+
+def small(**parameters):
+    return PatchAE(
+        **{
+            "dim": 32,
+            "max_patches": 200,
+            "image_size": 64,
+            "max_epochs": 2,
+            "random_state": 0,
+            **parameters,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(textures):
+    """A detector fitted on `textures`; tests must not change it."""
+    return small().fit(textures[0].images)
+
+
+def autoencoder(stride=8, n_channels=3):
+    torch.manual_seed(0)
+    return PatchAutoEncoder((4, 6), stride, n_channels, dim=16).eval()
+
+
+@pytest.mark.parametrize("stride", [4, 8])
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_a_patch_is_reconstructed_from_its_own_vector_alone(stride, n_channels):
+    """A change to one position of the representation changes that patch, and only that."""
+    net = autoencoder(stride, n_channels)
+    z = torch.rand(2, 16, 5, 7)
+    before = net.decode(z)
+    assert before.shape == (2, n_channels, 5 * stride, 7 * stride)
+    for row, column in [(0, 0), (2, 3), (4, 6)]:
+        changed = z.clone()
+        changed[1, :, row, column] += 1
+        differs = (net.decode(changed) != before).any(dim=1)
+        inside = torch.zeros_like(differs)
+        inside[1, row * stride : (row + 1) * stride, column * stride : (column + 1) * stride] = True
+        assert torch.equal(differs, inside)
+
+
+def test_a_vector_comes_from_its_own_position_alone():
+    net = autoencoder()
+    f = torch.rand(1, 10, 5, 7)
+    changed = f.clone()
+    changed[0, :, 2, 3] += 1
+    differs = (net.encode(changed) != net.encode(f)).any(dim=1)[0]
+    assert differs.nonzero().tolist() == [[2, 3]]
+
+
+def test_architecture_is_the_papers():
+    net = autoencoder()
+    kinds = [type(layer) for layer in (*net.encoder, *net.decoder)]
+    assert kinds == [nn.Conv2d, nn.ReLU, nn.Conv2d, nn.ReLU, nn.Conv2d, nn.ReLU, nn.Conv2d]
+    assert {m.kernel_size for m in net.modules() if isinstance(m, nn.Conv2d)} == {(1, 1)}
+
+
+def test_levels_meet_on_one_grid_with_equal_weight():
+    levels = [torch.rand(2, c, n, n) for c, n in ((4, 16), (6, 8), (3, 4))]
+    f = on_one_grid(levels, 1)
+    assert f.shape == (2, 13, 8, 8)
+    expected = np.zeros(f.shape)
+    unit = [
+        f / np.sqrt((f**2).mean(axis=1, keepdims=True))
+        for f in (level.numpy().astype(float) for level in levels)
+    ]
+    for row, column in np.ndindex(8, 8):
+        fine = unit[0][:, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        expected[:, :4, row, column] = fine.mean(axis=(2, 3))
+    expected[:, 4:10] = unit[1]
+    expected[:, 10:] = F.interpolate(torch.from_numpy(unit[2]), (8, 8), mode="bilinear")
+    assert_allclose(f, expected, atol=1e-5)
+
+
+def test_loss_ignores_what_the_image_does_not_have():
+    reconstruction, image = torch.rand(2, 3, 16, 24), torch.rand(2, 3, 13, 20)
+    expected = ((reconstruction[:, :, :13, :20] - image) ** 2).numpy().mean()
+    assert float(PatchReconstructionLoss()(reconstruction, image)) == pytest.approx(
+        expected, rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 3])
+def test_map_is_the_distance_to_the_nearest_training_vectors(textures, n_neighbors):
+    train, test = textures
+    detector = small(n_neighbors=n_neighbors).fit(train.images)
+    X = test.images[:2]
+    pixels = torch.from_numpy(X[:, None] / np.float32(255))
+    f = on_one_grid(FeaturePyramid(n_channels=1, engine="torch")(pixels), 1)
+    with torch.no_grad():
+        z = F.normalize(detector.net_.module_.encode(f), dim=1)
+    rows = z.permute(0, 2, 3, 1).reshape(-1, 32).numpy().astype(float)
+    nearest = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute")
+    distances = nearest.fit(detector.bank_.patches.numpy().astype(float)).kneighbors(rows)[0]
+    phi = torch.from_numpy(distances.mean(axis=1).reshape(2, 8, 8))
+    expected = assemble_maps(phi, (64, 64), (64, 64), 4.0)
+    assert_allclose(detector.transform(X), expected, rtol=2e-3)
+
+
+def test_memory_holds_training_images_and_no_validation_image(textures):
+    """Vectors of the images trained on lie in a whole memory; those held out do not."""
+    X = textures[0].images
+    detector = small(max_patches=10_000).fit(X)
+    train, held_out = detector._hold_out(len(X), np.random.RandomState(0))
+    assert len(detector.bank_.patches) == len(train) * 8 * 8
+    nearest = {}
+    for name, indices in (("train", train), ("held out", held_out)):
+        batch = ImageDataset(X[indices], image_size=(64, 64))
+        maps = torch.cat([detector._compute_maps(b.pixels) for b in batch.batches(8)])
+        nearest[name] = float(maps.detach().max())
+    assert nearest["train"] < 1e-3
+    assert nearest["held out"] > 0.05
+
+
+@pytest.mark.parametrize(("target", "follows"), [("defective", True), ("clean", False)])
+def test_target_holds_the_defects_or_not(textures, target, follows):
+    """What the loss compares with is what the network saw, or the image without defects."""
+    seen = []
+
+    class Watch(small().__class__):
+        def _make_net(self, generator):
+            net = super()._make_net(generator)
+            prepare = net.prepare_batch
+
+            def recorded(x, seeds, sources):
+                inputs, image = prepare(x, seeds, sources)
+                seen.append((generator.draw(x, seeds.tolist(), sources), x, image))
+                return inputs, image
+
+            return net.set_params(prepare_batch=recorded)
+
+    Watch(**small(target=target, max_epochs=1).get_params(deep=False)).fit(textures[0].images)
+    for defects, clean, image in seen:
+        assert defects.masks.any()
+        assert torch.equal(image, defects.images) == follows
+        assert torch.equal(image, clean) == (not follows)
+
+
+@pytest.mark.parametrize("tune", [True, False])
+def test_pretrained_layers_are_tuned_only_on_request(textures, tune):
+    detector = small(tune_backbone=tune, backbone_lr=1e-3).fit(textures[0].images)
+    pretrained = FeaturePyramid(n_channels=1)
+    assert (detector.encoder_.fingerprint != pretrained.fingerprint) == tune
+    assert not any(p.requires_grad for p in detector.encoder_.parameters())
+    in_onnx = detector.score_samples(textures[1].images[:3])
+    detector.encoder_.engine = "torch"
+    assert_allclose(detector.score_samples(textures[1].images[:3]), in_onnx, rtol=1e-3)
+
+
+def test_tuning_leaves_batch_statistics_alone(textures):
+    detector = small(tune_backbone=True, backbone_lr=1e-3).fit(textures[0].images)
+    pretrained = FeaturePyramid(n_channels=1).state_dict()
+    tuned = detector.encoder_.state_dict()
+    statistics = [key for key in tuned if "running" in key]
+    assert statistics
+    assert all(torch.equal(tuned[key], pretrained[key]) for key in statistics)
+
+
+def test_stride_is_one_of_the_pyramids(textures):
+    with pytest.raises(ValueError, match=r"stride=5 is none of the strides \(4, 8, 16\)"):
+        small(stride=5).fit(textures[0].images)
+
+
+@pytest.mark.parametrize("stride", [4, 16])
+def test_other_strides(textures, stride):
+    detector = small(stride=stride, max_epochs=1).fit(textures[0].images)
+    assert detector._compute_maps(torch.rand(1, 1, 64, 64)).shape == (1, 64 // stride, 64 // stride)
+
+
+def test_bottle(mvtec_root):
+    """Real parts: a short training already separates good from broken bottles."""
+    train = load_mvtec_ad(mvtec_root, "bottle", split="train")
+    test = load_mvtec_ad(mvtec_root, "bottle", split="test")
+    detector = PatchAE(image_size=128, max_epochs=2, max_patches=2000, random_state=0)
+    found = detector.fit(train.images[:60]).detect(test.images)
+    assert roc_auc_score(test.target, found.scores) > 0.95
+    assert pixel_roc_auc_score(test.masks, found.maps) > 0.93
