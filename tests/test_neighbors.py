@@ -296,7 +296,7 @@ def test_memory_does_not_depend_on_how_the_stream_is_cut(cuts, subsampling, seed
 
 
 def test_random_memory_is_a_uniform_sample():
-    n, size, n_runs = 60, 12, 3000
+    n, size, n_runs = 60, 12, 1000
     features = torch.arange(n, dtype=torch.float32)[:, None]
     counts = np.zeros(n)
     for seed in range(n_runs):
@@ -322,14 +322,14 @@ def test_seeds_decide_what_is_kept():
 @pytest.mark.parametrize("subsampling", ["k_center", "random"])
 def test_memory_of_fit_does_not_grow_with_the_stream(subsampling):
     def peak(n_batches):
-        batches = (normal_features(200, 16, seed) for seed in range(n_batches))
+        batches = (normal_features(100, 64, seed) for seed in range(n_batches))
         tracemalloc.start()
-        PatchBank(300, subsampling, max_candidates=1000).fit(batches, 0)
+        PatchBank(1000, subsampling, max_candidates=1500).fit(batches, 0)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak
 
-    peak(10)
+    peak(20)
     assert peak(200) < 1.2 * peak(20)
 
 

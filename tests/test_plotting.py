@@ -148,12 +148,13 @@ class TestAnomalyMapDisplay:
         assert are_red(rendered(bad[2])).mean() == pytest.approx(share, rel=0.1)
 
     def test_a_good_part_does_not_glow(self, fitted, textures):
-        images, masks = textures[1].images, textures[1].masks
+        images, masks = textures[1].images[:7].copy(), textures[1].masks[:7].copy()
+        images[6, 16:48, 16:48], masks[6, 16:48, 16:48] = 255, True
         maps = fitted.transform(images)
         exceeds = (maps > fitted.map_threshold_).any(axis=(1, 2))
         assert not exceeds[:6].all()
         assert exceeds[6:].any()
-        for shown in (np.flatnonzero(~exceeds), np.arange(12)):  # alone, and beside defects
+        for shown in (np.flatnonzero(~exceeds), np.arange(7)):  # alone, and beside defects
             display = AnomalyMapDisplay.from_estimator(fitted, images[shown], masks[shown])
             for i, row in zip(shown, display.axes_):
                 for ax in row[1:]:
