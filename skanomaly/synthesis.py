@@ -577,9 +577,10 @@ class CorruptionDataset(Dataset):
         What is drawn onto.
     generator : DefectGenerator
         Its `texture_images` are the sources.
-    others : ImageDataset or None, default=None
-        The sources if the generator has none; None means `images`, of which an
-        image is then given another one than itself.
+    others : CorruptionDataset or None, default=None
+        One whose sources, and size of images, are taken: for images kept out of
+        training, that of the images trained on. None means the generator's
+        sources, or else `images`, of which an image is then given another one.
     crop_size : int or None, default=None
         Side of a random square of each image that is taken; None takes all of it,
         and then all images must share a size.
@@ -606,11 +607,13 @@ class CorruptionDataset(Dataset):
 
     def __init__(self, images, generator, others=None, *, crop_size=None, fixed=False, n_jobs=None):
         self.fixed = fixed
-        self.images = _Cuts(images, crop_size, n_jobs)
-        if generator.texture_images is not None:
+        self.images = _Cuts(
+            images, crop_size, n_jobs, None if others is None else others.images.size
+        )
+        if others is not None:
+            self.sources = others.sources
+        elif generator.texture_images is not None:
             self.sources = self._open(generator.texture_images, images.n_channels, n_jobs)
-        elif others is not None:
-            self.sources = _Cuts(others, crop_size, n_jobs, self.images.size)
         else:
             self.sources = self.images
 

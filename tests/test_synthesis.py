@@ -448,8 +448,9 @@ def numbers(tensor):
 
 
 def dataset(X, generator=None, others=None, **parameters):
-    others = None if others is None else ImageDataset(others)
     generator = DefectGenerator() if generator is None else generator
+    if others is not None:
+        others = CorruptionDataset(ImageDataset(others), generator)
     return CorruptionDataset(ImageDataset(X), generator, others, **parameters)
 
 
@@ -475,6 +476,12 @@ def test_sources_are_others_if_there_are_any():
     data = dataset(numbered(2, 8, 8, 1), others=numbered(3, 8, 8, 1, first=10))
     found = {source for _ in range(40) for source in numbers(data.__getitems__([0, 1])[2])}
     assert found == {10, 11, 12}
+
+
+def test_sources_are_held_in_memory_once():
+    train = dataset(numbered(3, 8, 8, 1))
+    held_out = CorruptionDataset(ImageDataset(numbered(2, 8, 8, 1)), DefectGenerator(), train)
+    assert held_out.sources is train.sources is train.images
 
 
 def test_sources_are_the_images_of_a_folder_of_textures(tmp_path):
@@ -533,9 +540,10 @@ def test_crops_may_come_from_images_of_several_sizes():
 def test_image_of_the_wrong_size_is_named(crop_size, message, role):
     X = [*numbered(2, 8, 8, 1), np.zeros((6, 9, 1), np.uint8)]
     if role == "image":
-        images, others = ImageDataset(X, indices=[0, 2]), ImageDataset(X, indices=[1])
+        images, others = ImageDataset(X, indices=[2]), ImageDataset(X, indices=[0, 1])
     else:
-        images, others = ImageDataset(X, indices=[0]), ImageDataset(X, indices=[2, 1])
+        images, others = ImageDataset(X, indices=[0]), ImageDataset(X, indices=[1, 2])
+    others = CorruptionDataset(others, DefectGenerator(), crop_size=crop_size)
     data = CorruptionDataset(images, DefectGenerator(), others, crop_size=crop_size)
     with pytest.raises(InvalidImageError, match=message) as caught:
         data.__getitems__([*range(len(data))] * 20)

@@ -343,7 +343,7 @@ class PatchAE(BaseImageDetector):
         self.min_image_size_ = images.min_size = max(self.encoder_.strides)
         generator = DefectGenerator() if self.defects is None else self.defects
         train = CorruptionDataset(images, generator, n_jobs=self.n_jobs)
-        held_out = CorruptionDataset(validation, generator, images, fixed=True, n_jobs=self.n_jobs)
+        held_out = CorruptionDataset(validation, generator, train, fixed=True, n_jobs=self.n_jobs)
         self.net_ = self._make_net(generator).fit_on(train, held_out)
         self.encoder_.freeze()
         self.bank_ = PatchBank(self.max_patches, self.subsampling, self.n_neighbors)

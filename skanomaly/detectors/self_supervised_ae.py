@@ -369,7 +369,7 @@ class SelfSupervisedAE(BaseImageDetector):
         generator = DefectGenerator() if self.defects is None else self.defects
         part = {"crop_size": self.crop_size, "n_jobs": self.n_jobs}
         train = CorruptionDataset(images, generator, **part)
-        held_out = CorruptionDataset(validation, generator, images, fixed=True, **part)
+        held_out = CorruptionDataset(validation, generator, train, fixed=True, **part)
 
         def prepare_batch(x, seeds, sources):
             x_c, M, _ = generator.draw(x, seeds.tolist(), sources)
