@@ -128,8 +128,8 @@ AE's and the self-supervised paper print only means over all categories (image A
 to equal weight and the whole to unit length, as for PatchAE; "unscaled" does without either.
 "SelfSupervisedAE without defects and skip" is the same network, trained as long to give back
 normal images. It has to do without the connection from input to output, with which it would be
-the identity from the start and its map zero. SelfSupervisedAE was fitted in one thread, so that its
-times are about twice what two cores take."""
+the identity from the start and its map zero. All but HFR-AE were fitted in one thread, beside
+other work: their times are no more than bounds (see detector_speed.md)."""
 
 # Mean image AUROC over the classes that the paper prints (table 2; official test split).
 ONE_CLASS_PAPERS = {

@@ -13,6 +13,7 @@ import torch
 from _common import Results, data_arguments
 from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits
 
 from skanomaly.backbones import FeaturePyramid
 from skanomaly.datasets import load_mvtec_ad
@@ -175,13 +176,17 @@ def main():
     parser.add_argument("--share", type=float, default=0.1, help="of the patches to choose")
     parser.add_argument("--plain-centers", type=int, default=20, help="that the plain loop does")
     parser.add_argument("--k-center-rounds", type=int, default=3)
+    parser.add_argument("--k-center-dimensions", nargs="+", type=int, default=[128, 384])
+    parser.add_argument("--threads", type=int, default=1, help="one is steady beside other work")
     parser.add_argument("--parts", nargs="+", default=["search", "k_center"])
     arguments = parser.parse_args()
     patches = extract_patches(arguments)
-    if "search" in arguments.parts:
-        search_table(patches, arguments)
-    if "k_center" in arguments.parts:
-        k_center_table(patches, arguments)
+    torch.set_num_threads(arguments.threads)
+    with threadpool_limits(arguments.threads):
+        if "search" in arguments.parts:
+            search_table(patches, arguments)
+        if "k_center" in arguments.parts:
+            k_center_table(patches, arguments)
 
 
 def search_table(patches, arguments):
@@ -197,7 +202,7 @@ def search_table(patches, arguments):
         "Nearest patches",
         "python benchmarks/neighbors.py --parts search",
         f"Among {MEMORY} patches of ResNet-18, float32. Median and fastest of {arguments.rounds} "
-        "rounds in turn, without building the index; relative to the PatchBank's median. Largest "
+        "rounds in turn on {arguments.threads} thread(s), without building the index; relative to the PatchBank's median. Largest "
         "error of a distance against float64; 100 of the queries are in the memory, so that their "
         "distance is 0.",
         ["queries", "road", "median", "fastest", "relative", "largest error"],
@@ -219,7 +224,7 @@ def search_table(patches, arguments):
 def k_center_table(patches, arguments):
     results = Results("neighbors_k_center")
     n_centers = int(arguments.share * len(patches))
-    for d in (128, patches.shape[1]):
+    for d in arguments.k_center_dimensions:
         key = f"{n_centers} of {len(patches)} patches, {d} dimensions"
         if key not in results:
             row, indices = measure_k_center(
@@ -240,8 +245,8 @@ def k_center_table(patches, arguments):
         "float64, which defines what is exact, or by matrix multiplication in float32, as most "
         f"code does. It was timed for its first {arguments.plain_centers} centres and "
         "extrapolated, as each takes it the same time; that ours are the same is checked for "
-        f"those. Medians of {arguments.k_center_rounds} rounds in turn, wall-clock and, in "
-        "brackets, CPU time of all threads. Share is of the distances that the plain loop "
+        f"those. Medians of {arguments.k_center_rounds} rounds in turn on "
+        f"{arguments.threads} thread(s), wall-clock and, in brackets, CPU time. Share is of the distances that the plain loop "
         "computes, here by matrix multiplication in float32. Radius is the largest distance of a "
         "patch from the nearest that is kept, in all dimensions.",
         ["choice", "plain, float64", "plain, float32", "ours", "share", "same", "radius"],

@@ -31,6 +31,8 @@ SETTINGS = {
     "dim 512": {"dim": 512},
     "layers (2, 3)": {"layers": (2, 3)},
     "lr 1e-3": {"lr": 1e-3},
+    "lr 3e-5": {"lr": 3e-5},
+    "lr 1e-5": {"lr": 1e-5},
     "max_patches 10000": {"max_patches": 10_000},
     "random memory": {"subsampling": "random"},
     "image_size 320": {"image_size": 320},
