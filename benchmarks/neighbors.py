@@ -194,17 +194,17 @@ def search_table(patches, arguments):
     for n_queries in arguments.queries:
         for d in arguments.dimensions:
             for k in (1, 5):
-                key = f"{n_queries} queries, {d} dimensions, k={k}"
+                key = f"{n_queries} queries, {d} dimensions, k={k}, {arguments.threads} threads"
                 if key not in results:
                     results[key] = measure_search(patches, n_queries, d, k, arguments.rounds)
                     print(key, results.rows[key], flush=True)
     results.write_table(
         "Nearest patches",
         "python benchmarks/neighbors.py --parts search",
-        f"Among {MEMORY} patches of ResNet-18, float32. Median and fastest of {arguments.rounds} "
-        "rounds in turn on {arguments.threads} thread(s), without building the index; relative to the PatchBank's median. Largest "
-        "error of a distance against float64; 100 of the queries are in the memory, so that their "
-        "distance is 0.",
+        f"Among {MEMORY} patches of ResNet-18, float32. Median and fastest of several rounds in "
+        "turn, without building the index; relative to the PatchBank's median. Other programs ran "
+        "on the machine, which costs waits wherever threads meet. Largest error of a distance "
+        "against float64; 100 of the queries are in the memory, so that their distance is 0.",
         ["queries", "road", "median", "fastest", "relative", "largest error"],
         [
             [
@@ -225,7 +225,7 @@ def k_center_table(patches, arguments):
     results = Results("neighbors_k_center")
     n_centers = int(arguments.share * len(patches))
     for d in arguments.k_center_dimensions:
-        key = f"{n_centers} of {len(patches)} patches, {d} dimensions"
+        key = f"{n_centers} of {len(patches)} patches, {d} dimensions, {arguments.threads} threads"
         if key not in results:
             row, indices = measure_k_center(
                 projected(patches, d), n_centers, arguments.plain_centers, arguments.k_center_rounds
@@ -245,10 +245,10 @@ def k_center_table(patches, arguments):
         "float64, which defines what is exact, or by matrix multiplication in float32, as most "
         f"code does. It was timed for its first {arguments.plain_centers} centres and "
         "extrapolated, as each takes it the same time; that ours are the same is checked for "
-        f"those. Medians of {arguments.k_center_rounds} rounds in turn on "
-        f"{arguments.threads} thread(s), wall-clock and, in brackets, CPU time. Share is of the distances that the plain loop "
-        "computes, here by matrix multiplication in float32. Radius is the largest distance of a "
-        "patch from the nearest that is kept, in all dimensions.",
+        "those. Medians of the rounds, in turn, wall-clock and, in brackets, CPU time; other "
+        "programs ran on the machine. Share is of the distances that the plain loop computes, "
+        "here by matrix multiplication in float32. Radius is the largest distance of a patch from "
+        "the nearest that is kept, in all dimensions.",
         ["choice", "plain, float64", "plain, float32", "ours", "share", "same", "radius"],
         [
             [
