@@ -8,7 +8,7 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 # Elements of the matrix of distances that a search holds at a time.
-MAX_ELEMENTS = {"cpu": 2**24, "cuda": 2**28}
+MAX_ELEMENTS = {"cpu": 2**23, "cuda": 2**28}
 
 # Sizes of the matrices that k-centre greedy computes; only its speed depends on them.
 BLOCK_ROWS, BLOCK_CENTERS, MAX_FRESH = 4096, 2048, 2048
@@ -159,7 +159,7 @@ class PatchBank(nn.Module):
 
         Notes
         -----
-        Whatever m is, it holds matrices of up to 64 MiB each on a CPU and 1 GiB
+        Whatever m is, it holds matrices of up to 32 MiB each on a CPU and 1 GiB
         on a GPU, or of one query where a query alone needs more.
         """
         n_patches, d = self.patches.shape
