@@ -7,8 +7,13 @@ __version__ = "0.1.0"
 # Detectors are imported when they are first asked for, because PyTorch takes
 # longer to import than everything else together.
 _DETECTORS = {
+    "FastFlow": "fast_flow",
     "HierarchicalFeatureAE": "hierarchical_feature_ae",
+    "PaDiM": "padim",
     "PatchAE": "patch_ae",
+    "PatchLatentSVM": "patch_latent_svm",
+    "PatchReconstruction": "patch_reconstruction",
+    "PatchRestoration": "patch_restoration",
     "SelfSupervisedAE": "self_supervised_ae",
 }
 

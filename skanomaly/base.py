@@ -8,6 +8,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -37,8 +38,9 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
         which are resized and summed. Higher = more anomalous.
 
     Whatever torch module it fits is an attribute, or the module of a skorch net
-    that is one: the base class moves them between devices. A method that cannot
-    take small images sets ``min_image_size_``, in pixels, when it fits.
+    that is one: the base class moves them between devices. When it fits, a method
+    that cannot take small images sets ``min_image_size_``, in pixels, and one that
+    takes images of one size only sets ``required_size_``, (height, width).
 
     The base class expects these parameters, which a subclass takes in its own
     ``__init__``: ``image_size``, ``value_range``, ``smoothing``,
@@ -196,13 +198,17 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
             batches = self._fit_images(images.subset(train), validation)
             if batches is None:
                 batches = self._map_batches(validation)
-            maps = (
-                (reduce_map(m, self.score_reduction), m.max()) for m in self._assembled(batches)
-            )
-            scores, maxima = np.array(list(maps), dtype=float).T
-        self.validation_scores_ = -scores
-        self.offset_ = quantile_of_new(-scores, self.contamination)
-        self.map_threshold_ = -quantile_of_new(-maxima, self.contamination)
+            self._add_validation(batches)
+
+    def _add_validation(self, batches):
+        """Set the thresholds from the maps of images kept out of training, beside earlier ones."""
+        maps = ((-reduce_map(m, self.score_reduction), m.max()) for m in self._assembled(batches))
+        scores, maxima = np.array(list(maps), dtype=float).T
+        none = np.empty(0)
+        self.validation_scores_ = np.append(getattr(self, "validation_scores_", none), scores)
+        self.validation_maxima_ = np.append(getattr(self, "validation_maxima_", none), maxima)
+        self.offset_ = quantile_of_new(self.validation_scores_, self.contamination)
+        self.map_threshold_ = -quantile_of_new(-self.validation_maxima_, self.contamination)
 
     def _hold_out(self, n_images, random_state):
         if n_images < 2:
@@ -221,6 +227,7 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
             value_range=self.value_range,
             n_channels=getattr(self, "n_channels_in_", None),
             min_size=getattr(self, "min_image_size_", 1),
+            required_size=getattr(self, "required_size_", None),
         )
 
     def _open_to_score(self, X):
@@ -237,6 +244,20 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
             with torch.inference_mode():
                 maps = self._compute_maps(pixels.to(self._device))
             yield maps, sizes
+
+    def _images_through(self, process, images):
+        """Yield what `process` makes of each image, (H, W, C) or (H, W), of the image's own size.
+
+        It takes and gives batches (n, C, h, w) in [0, 1].
+        """
+        self._place(self._device)
+        for pixels, sizes in images.batches(self.batch_size, self.n_jobs):
+            with torch.inference_mode():
+                made = process(pixels.to(self._device)).clamp(0, 1)
+            for image, size in zip(made, sizes):
+                if image.shape[1:] != size:
+                    image = F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+                yield image.permute(1, 2, 0).squeeze(2).cpu().numpy()
 
     def _assembled(self, batches):
         for maps, sizes in batches:

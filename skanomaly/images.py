@@ -269,6 +269,8 @@ class ImageDataset:
         Channels every image must have; None takes the first image's.
     min_size : int, default=1
         Pixels that height and width must have, in the image itself and as seen.
+    required_size : (int, int) or None, default=None
+        Height and width that every image must have.
     indices : array of int or None, default=None
         The images of `X` that belong to the dataset; None means all.
 
@@ -285,12 +287,14 @@ class ImageDataset:
         value_range=None,
         n_channels=None,
         min_size=1,
+        required_size=None,
         indices=None,
     ):
         self.X = check_images(X)
         self.image_size = image_size
         self.value_range = value_range
         self.min_size = min_size
+        self.required_size = required_size
         self.indices = np.arange(len(self.X)) if indices is None else np.asarray(indices)
         self.n_channels = n_channels
         if n_channels is None:
@@ -304,6 +308,7 @@ class ImageDataset:
             value_range=self.value_range,
             n_channels=self.n_channels,
             min_size=self.min_size,
+            required_size=self.required_size,
             indices=self.indices[indices],
         )
 
@@ -390,7 +395,7 @@ class ImageDataset:
                 image = self.X[index]
                 source = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
             image = _to_array(image if source is None else read_image(source))
-            _check_size(image, self.min_size)
+            _check_size(image, self.min_size, self.required_size)
             _check_channels(image, self.n_channels)
             _check_values(image, self.value_range)
             return image
@@ -437,8 +442,13 @@ def _to_array(image):
     return image[..., np.newaxis] if image.ndim == 2 else image
 
 
-def _check_size(image, min_size):
+def _check_size(image, min_size, required_size):
     height, width, channels = image.shape
+    if required_size is not None and (height, width) != tuple(required_size):
+        raise InvalidImageError(
+            f"is {height} x {width} pixels, expected {required_size[0]} x {required_size[1]} as "
+            "the others; to bring all to one size set image_size"
+        )
     if min(height, width) < min_size:
         raise InvalidImageError(
             f"is {height} x {width} pixels with {channels} channels, smaller than the network's "

@@ -41,6 +41,49 @@ def normalized_residual(f_enc, f_dec):
     return 0.5 * (unit_enc - unit_dec).square().sum(dim=1)
 
 
+def structural_similarity(x, y, window=11, sigma=1.5):
+    r"""Structural similarity of two images around each pixel, averaged over channels.
+
+    .. math:: \frac{(2 \mu_x \mu_y + C_1)(2 \sigma_{xy} + C_2)}
+              {(\mu_x^2 + \mu_y^2 + C_1)(\sigma_x^2 + \sigma_y^2 + C_2)}
+
+    with moments weighted by a Gaussian, C_1 = 0.01^2 and C_2 = 0.03^2 (Wang et
+    al., "Image quality assessment: from error visibility to structural
+    similarity", IEEE TIP 13(4), 2004, whose window and constants are the defaults).
+
+    Parameters
+    ----------
+    x, y : tensor, shape (n, C, h, w), values in [0, 1]
+    window : int, default=11
+        Side of the window in pixels, odd.
+    sigma : float, default=1.5
+        Standard deviation of its Gaussian in pixels.
+
+    Returns
+    -------
+    tensor, shape (n, h - window + 1, w - window + 1)
+        In [-1, 1]; 1 where the images are equal. Only for pixels whose window
+        lies within the image.
+    """
+    n, channels, height, width = x.shape
+    offsets = torch.arange(window, device=x.device) - window // 2
+    weights = torch.exp(-offsets.square() / (2 * sigma**2)).to(x.dtype)
+    weights = weights / weights.sum()
+
+    # Differences from 1/2 keep the squares small, and with them what subtracting them loses.
+    moments = torch.stack([x - 0.5, y - 0.5, (x - 0.5) ** 2, (y - 0.5) ** 2, (x - 0.5) * (y - 0.5)])
+    moments = moments.reshape(-1, 1, height, width)
+    moments = torch.nn.functional.conv2d(moments, weights.view(1, 1, -1, 1))
+    moments = torch.nn.functional.conv2d(moments, weights.view(1, 1, 1, -1))
+    mean_x, mean_y, xx, yy, xy = moments.view(5, n, channels, *moments.shape[2:])
+    var_x, var_y, cov = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
+    mean_x, mean_y = mean_x + 0.5, mean_y + 0.5
+    c_1, c_2 = 0.01**2, 0.03**2
+    luminance = (2 * mean_x * mean_y + c_1) / (mean_x**2 + mean_y**2 + c_1)
+    contrast = (2 * cov + c_2) / (var_x + var_y + c_2)
+    return (luminance * contrast).mean(dim=1)
+
+
 def resize_matrix(size, new_size):
     """Bilinear interpolation of one axis, as a matrix.
 

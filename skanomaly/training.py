@@ -77,6 +77,26 @@ class LearningRate(Callback):
             group["lr"] = share * group["initial_lr"]
 
 
+class KeepBest(Callback):
+    """At the end, take the module back to the epoch of the lowest validation loss."""
+
+    def on_train_begin(self, net, **kwargs):
+        """Forget what another training has left."""
+        net.best = None
+
+    def on_epoch_end(self, net, **kwargs):
+        """Copy the state of the module if it is the best so far."""
+        losses = net.history[:, "valid_loss"]
+        if losses[-1] <= min(losses):
+            net.best = {key: value.clone() for key, value in net.module_.state_dict().items()}
+
+    def on_train_end(self, net, **kwargs):
+        """Restore it."""
+        if not net.interrupted and net.best is not None:
+            net.module_.load_state_dict(net.best)
+            net.best = None
+
+
 class Checkpoint(Callback):
     """Keep the state of a training in a file after each epoch, and go on from one.
 
@@ -85,10 +105,14 @@ class Checkpoint(Callback):
     Parameters
     ----------
     path : path
+    followed : bool, default=False
+        Whether another training follows in the same fit. The file is then kept, so
+        that a fit interrupted in the other need not repeat this one.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, followed=False):
         self.path = path
+        self.followed = followed
 
     def on_train_begin(self, net, X=None, **kwargs):
         """Go on from the file, if there is one."""
@@ -111,12 +135,19 @@ class Checkpoint(Callback):
         net.optimizer_.load_state_dict(state["optimizer"])
         net.history = type(net.history)(json.loads(state["history"]))
         torch.set_rng_state(state["random"])
+        net.finished = state["finished"]
+        net.best = state["best"]
 
     def on_epoch_end(self, net, **kwargs):
         """Write the file, whole or not at all."""
+        self._write(net, finished=False)
+
+    def _write(self, net, finished):
         state = {
             "fit": self.fit_,
+            "finished": finished,
             "module": net.module_.state_dict(),
+            "best": net.best,
             "optimizer": net.optimizer_.state_dict(),
             "history": json.dumps(net.history.to_list(), default=lambda value: value.item()),
             "random": torch.get_rng_state(),
@@ -126,9 +157,15 @@ class Checkpoint(Callback):
         part.replace(self.path)
 
     def on_train_end(self, net, **kwargs):
-        """Remove the file, unless training was cut short."""
-        if not net.interrupted:
-            Path(self.path).unlink(missing_ok=True)
+        """Remove the file, unless training was cut short or is followed by another."""
+        if self.followed and not net.interrupted:
+            self._write(net, finished=True)
+        elif not net.interrupted:
+            self.remove()
+
+    def remove(self):
+        """Remove the file, if there is one."""
+        Path(self.path).unlink(missing_ok=True)
 
 
 def _fingerprint(net, n_images):
@@ -213,7 +250,8 @@ class AnomalyNet(NeuralNet):
         # whose training the user cut short must not pass for a fitted one.
         self.interrupted = True
         if epochs is None:
-            epochs = self.max_epochs - (len(self.history) - self._n_epochs_before)
+            done = len(self.history) - self._n_epochs_before
+            epochs = 0 if self.finished else self.max_epochs - done
         super().fit_loop(X, y, epochs=epochs, **kwargs)
         self.interrupted = False
         return self
@@ -249,6 +287,7 @@ class AnomalyNet(NeuralNet):
     def partial_fit(self, *args, **kwargs):
         """As skorch's, but an interrupt reaches the caller and the net ends on the CPU."""
         self._n_epochs_before = len(self.history) if self.initialized_ else 0
+        self.finished, self.best = False, None
         super().partial_fit(*args, **kwargs)
         if self.interrupted:
             raise KeyboardInterrupt
@@ -273,7 +312,7 @@ class AnomalyNet(NeuralNet):
                 )
 
 
-def training_callbacks(detector, warmup=0.0):
+def training_callbacks(detector, warmup=0.0, stage=None, keep_best=False):
     """The callbacks that a detector's parameters ask for, the user's own first.
 
     Parameters
@@ -282,6 +321,10 @@ def training_callbacks(detector, warmup=0.0):
         With parameters ``callbacks``, ``lr_schedule``, ``checkpoint``, ``random_state``.
     warmup : float, default=0.0
         As of `LearningRate`.
+    stage : {1, 2} or None, default=None
+        Which of two trainings in one fit the callbacks are for; None if it has one.
+    keep_best : bool, default=False
+        End with the state of the lowest validation loss rather than the last.
 
     Returns
     -------
@@ -291,13 +334,16 @@ def training_callbacks(detector, warmup=0.0):
         *(detector.callbacks or []),
         ("lr_schedule", LearningRate(detector.lr_schedule, warmup)),
     ]
+    if keep_best:
+        callbacks.append(("keep_best", KeepBest()))
     if detector.checkpoint is not None:
         if not isinstance(detector.random_state, Integral):
             raise ValueError(
                 "checkpoint needs an int as random_state, by which a later fit draws the same; "
                 f"got random_state={detector.random_state!r}"
             )
-        callbacks.append(("checkpoint", Checkpoint(detector.checkpoint)))
+        path = f"{detector.checkpoint}.first" if stage == 1 else detector.checkpoint
+        callbacks.append(("checkpoint", Checkpoint(path, followed=stage == 1)))
     return callbacks
 
 

@@ -351,18 +351,7 @@ class SelfSupervisedAE(BaseImageDetector):
             object array (n,) of such images.
         """
         images = self._open_to_score(X)
-        return stack(self._filtered(images), len(images))
-
-    def _filtered(self, images):
-        """Yield each image's filtered one, (H, W, C) or (H, W)."""
-        self._place(self._device)
-        for pixels, sizes in images.batches(self.batch_size, self.n_jobs):
-            with torch.inference_mode():
-                g = self.net_.module_(pixels.to(self._device)).clamp(0, 1)
-            for image, size in zip(g, sizes):
-                if image.shape[1:] != size:
-                    image = F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
-                yield image.permute(1, 2, 0).squeeze(2).cpu().numpy()
+        return stack(self._images_through(self.net_.module_, images), len(images))
 
     def _fit_images(self, images, validation):
         self.min_image_size_ = images.min_size = self.stride

@@ -1,0 +1,78 @@
+"""What the detectors on patch auto-encoders share: their network's parameters and its training."""
+
+from __future__ import annotations
+
+import os
+from numbers import Integral, Real
+
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import nn
+
+from ..base import BaseImageDetector
+from ..patches import ConvAutoEncoder, PatchDataset
+from ..training import AnomalyNet, training_callbacks
+
+
+class PatchDetector(BaseImageDetector):
+    """Base of the detectors that learn an auto-encoder of random patches."""
+
+    _parameter_constraints: dict = {
+        **BaseImageDetector._parameter_constraints,
+        "patch_size": [Interval(Integral, 1, None, closed="left")],
+        "channels": [tuple, list],
+        "kernel_sizes": [tuple, list],
+        "strides": [tuple, list],
+        "stride": [Interval(Integral, 1, None, closed="left")],
+        "n_patches": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr_schedule": [StrOptions({"cosine", "constant"})],
+        "train_batch_size": [Interval(Integral, 1, None, closed="left")],
+        "callbacks": [list, None],
+        "checkpoint": [str, os.PathLike, None],
+    }
+
+    def _make_autoencoder(self, n_channels):
+        return ConvAutoEncoder(
+            n_channels, self.patch_size, self.channels, self.kernel_sizes, self.strides
+        )
+
+    def _fit_on_patches(
+        self, images, validation, module, criterion, *, n_patches=None, stage=None, **settings
+    ):
+        """Train a module on random patches; over all epochs `n_patches` are drawn of an image."""
+        self.min_image_size_ = images.min_size = validation.min_size = self.patch_size // 2 + 1
+        n_patches = -(-(n_patches or self.n_patches) // self.max_epochs)
+        train, held_out = (
+            PatchDataset(part, self.patch_size, n_patches, fixed=fixed, n_jobs=self.n_jobs)
+            for part, fixed in ((images, False), (validation, True))
+        )
+        training = training_callbacks(self, stage=stage, keep_best=True)
+        callbacks = [*settings.pop("callbacks", []), *training]
+        net = AnomalyNet(
+            module,
+            criterion,
+            optimizer=torch.optim.Adam,
+            lr=settings.pop("lr", self.lr),
+            max_epochs=self.max_epochs,
+            batch_size=self.train_batch_size,
+            iterator_valid__batch_size=self.batch_size,
+            iterator_train__collate_fn=PatchDataset.collate,
+            iterator_valid__collate_fn=PatchDataset.collate,
+            callbacks=callbacks,
+            device=self._device,
+            verbose=self.verbose,
+            **settings,
+        )
+        return net.fit_on(train, held_out)
+
+
+class PatchLoss(nn.Module):
+    """Mean squared error over the part of the patches that is reconstructed."""
+
+    def forward(self, reconstruction, x):
+        """The loss; both are (n, C, h, w), the second with the rim that the first lacks."""
+        rim = (x.shape[2] - reconstruction.shape[2]) // 2
+        inner = x[:, :, rim : rim + reconstruction.shape[2], rim : rim + reconstruction.shape[3]]
+        return nn.functional.mse_loss(reconstruction, inner)

@@ -1,0 +1,383 @@
+"""FastFlow: Yu et al., arXiv 2111.07677."""
+
+from __future__ import annotations
+
+import os
+from numbers import Integral, Real
+
+import torch
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from torch import nn
+
+from ..backbones import FeatureDataset, FeaturePyramid
+from ..base import BaseImageDetector
+from ..training import AnomalyNet, training_callbacks
+
+# Scale factors of a coupling lie between exp(-CLAMP) and exp(CLAMP).
+CLAMP = 2.0
+
+
+class AffineCoupling(nn.Module):
+    """Scale and shift half of the channels by what a small network makes of the other half.
+
+    Parameters
+    ----------
+    channels : int
+        Two or more.
+    hidden_ratio : float
+        Channels inside the small network, relative to those it takes.
+    kernel_size : int
+        Of its two convolutions, odd.
+    """
+
+    def __init__(self, channels, hidden_ratio, kernel_size):
+        super().__init__()
+        kept = channels - channels // 2
+        hidden = max(1, round(hidden_ratio * kept))
+        self.split = [kept, channels - kept]
+        self.subnet = nn.Sequential(
+            nn.Conv2d(kept, hidden, kernel_size, padding="same"),
+            nn.ReLU(),
+            nn.Conv2d(hidden, 2 * (channels - kept), kernel_size, padding="same"),
+        )
+        nn.init.zeros_(self.subnet[2].weight)  # training starts from the identity
+        nn.init.zeros_(self.subnet[2].bias)
+
+    def forward(self, x):
+        """The transformed features, and each position's log-determinant (n, h, w)."""
+        kept, changed = x.split(self.split, dim=1)
+        log_scale, shift = self._log_scale_and_shift(kept)
+        return torch.cat([kept, changed * log_scale.exp() + shift], dim=1), log_scale.sum(dim=1)
+
+    def inverse(self, y):
+        """What `forward` made `y` of."""
+        kept, changed = y.split(self.split, dim=1)
+        log_scale, shift = self._log_scale_and_shift(kept)
+        return torch.cat([kept, (changed - shift) * (-log_scale).exp()], dim=1)
+
+    def _log_scale_and_shift(self, kept):
+        log_scale, shift = self.subnet(kept).chunk(2, dim=1)
+        return CLAMP * torch.tanh(log_scale / CLAMP), shift
+
+
+class Flow(nn.Module):
+    """Invertible map of a level's features to what is normally distributed for normal images.
+
+    The features are standardised channel by channel; then each step shuffles the
+    channels and couples the halves.
+
+    Parameters
+    ----------
+    mean, std : tensor, shape (c,)
+        Of each channel over the training images.
+    n_steps : int
+    hidden_ratio : float
+    kernel_sizes : sequence of int
+        Of the couplings in turn.
+    """
+
+    def __init__(self, mean, std, n_steps, hidden_ratio, kernel_sizes):
+        super().__init__()
+        channels = len(mean)
+        self.register_buffer("mean", mean.view(1, -1, 1, 1))
+        self.register_buffer("std", std.view(1, -1, 1, 1))
+        self.register_buffer(
+            "orders", torch.stack([torch.randperm(channels) for _ in range(n_steps)])
+        )
+        self.couplings = nn.ModuleList(
+            AffineCoupling(channels, hidden_ratio, kernel_sizes[i % len(kernel_sizes)])
+            for i in range(n_steps)
+        )
+
+    def forward(self, f):
+        """The image z (n, c, h, w) of features, and each position's log-determinant (n, h, w)."""
+        z = (f - self.mean) / self.std
+        log_det = -self.std.log().sum().expand(len(f), *f.shape[2:])
+        for order, coupling in zip(self.orders, self.couplings):
+            z, step = coupling(z[:, order])
+            log_det = log_det + step
+        return z, log_det
+
+    def inverse(self, z):
+        """The features that `forward` maps to `z`."""
+        for order, coupling in zip(reversed(self.orders), reversed(self.couplings)):
+            z = coupling.inverse(z)[:, order.argsort()]
+        return z * self.std + self.mean
+
+
+class PyramidFlow(nn.Module):
+    """A flow for each level of a pyramid, each by itself.
+
+    Parameters
+    ----------
+    levels : sequence of tensor, each (n, c_k, h_k, w_k)
+        Features of the training images.
+    n_steps, hidden_ratio, kernel_sizes
+        As for `Flow`.
+    """
+
+    def __init__(self, levels, n_steps=8, hidden_ratio=1.0, kernel_sizes=(3, 1)):
+        super().__init__()
+        self.flows = nn.ModuleList(
+            Flow(*_channel_statistics(f), n_steps, hidden_ratio, kernel_sizes) for f in levels
+        )
+
+    def forward(self, levels):
+        """(z, log-determinant) of each level."""
+        return [flow(f) for flow, f in zip(self.flows, levels, strict=True)]
+
+
+def _channel_statistics(f):
+    """Mean and standard deviation of each channel, image by image so that memory stays small."""
+    mean = torch.stack([x.mean(dim=(1, 2), dtype=torch.float64) for x in f]).mean(dim=0)
+    squares = torch.stack([x.double().square().mean(dim=(1, 2)) for x in f]).mean(dim=0)
+    std = (squares - mean.square()).clamp(min=0).sqrt()
+    return mean.float(), std.clamp(min=1e-3 * std.max().clamp(min=1e-6)).float()
+
+
+class FlowLoss(nn.Module):
+    r"""Negative log-likelihood of the features, up to a constant, per element; mean over levels.
+
+    .. math:: \tfrac12 \lVert z \rVert^2 - \log \lvert \det \partial z / \partial f \rvert
+    """
+
+    def forward(self, found, levels):
+        """The loss of what `PyramidFlow` gives of `levels`, which are only counted."""
+        return torch.stack(
+            [(0.5 * z.square().sum(dim=1) - log_det).mean() / z.shape[1] for z, log_det in found]
+        ).mean()
+
+
+class FastFlow(BaseImageDetector):
+    """Detect defects as features that are unlikely under a normalising flow.
+
+    Features of several layers of a pretrained network are mapped by invertible
+    networks, one a layer, to noise of independent normal distribution. They are
+    convolutional: what is likely at a position depends on its surroundings. How
+    unlikely the noise is that a new image's features are mapped to is the map [1]_.
+
+    Parameters
+    ----------
+    backbone : str, default="tf_efficientnet_lite0"
+        timm network whose pretrained features are used. The paper has
+        ``"resnet18"``, ``"wide_resnet50_2"`` and two transformers.
+    weights : "imagenet", path or None, default="imagenet"
+        See `FeaturePyramid`.
+    layers : sequence of int, default=(1, 2, 3)
+        Levels of the pyramid, a flow each; the paper's.
+    n_steps : int, default=8
+        Couplings of each flow; the paper's for ResNets.
+    hidden_ratio : float, default=1.0
+        Channels within a coupling's network, relative to those it takes.
+    kernel_sizes : sequence of int, default=(3, 1)
+        Of the couplings in turn, odd. The paper alternates 3 and 1, or takes 3
+        throughout for ResNet-18.
+    image_size : int, (int, int) or None, default=256
+        Height and width that the network sees; None keeps each image's own.
+    value_range : (float, float) or None, default=None
+        Pixel values that mean black and white. None: by dtype for uint8 and
+        uint16, (0, 1) for floats.
+    smoothing : float, default=4.0
+        Standard deviation of the map's Gaussian, in pixels of the network's
+        input.
+    score_reduction : {"max", "mean", "sum"}, default="max"
+        From map to score.
+    contamination : float in (0, 0.5), default=0.05
+        Share of new normal images that may be called anomalous; sets `offset_`.
+    validation_fraction : float in (0, 1), default=0.2
+        Share of the images that is kept out of training, for the threshold and
+        for early stopping.
+    max_epochs : int, default=20
+        The paper trains for 500.
+    lr : float, default=1e-3
+        Learning rate of Adam; the paper's.
+    weight_decay : float, default=1e-5
+        The paper's.
+    lr_schedule : {"cosine", "constant"}, default="cosine"
+        "cosine" lets the rate fall to zero over the epochs.
+    train_batch_size : int, default=8
+        Images a step of training.
+    batch_size : int, default=8
+        Images that pass the networks at once, outside training.
+    callbacks : list of skorch callbacks or None, default=None
+        Further ones, such as `skorch.callbacks.EarlyStopping`.
+    checkpoint : path or None, default=None
+        File that keeps the state of the training after each epoch. A fit that
+        finds it there goes on from it, to the same result as without the
+        interruption, and removes it at the end. Needs an int as `random_state`.
+    memory : joblib.Memory, path or None, default=None
+        Where features are kept between fits.
+    engine : {"auto", "onnx", "torch"}, default="auto"
+        What runs the pretrained network on a CPU; see `FeaturePyramid`.
+    device : str or torch.device, default="auto"
+        "auto" is CUDA or MPS where there is one, else the CPU.
+    n_jobs : int or None, default=None
+        Threads that read images.
+    random_state : int, RandomState or None, default=None
+        Decides the validation images, the flows' start and the batches.
+    verbose : int, default=0
+        1 shows a progress bar, 2 prints the losses of each epoch.
+
+    Attributes
+    ----------
+    encoder_ : FeaturePyramid
+        The pretrained network.
+    net_ : AnomalyNet
+        The trained flows (`net_.module_`) and their history (`net_.history`).
+    offset_ : float
+        Threshold on `score_samples`: what lies below is anomalous.
+    validation_scores_ : ndarray, shape (n_validation,), float64
+        Scores of the images kept out of training, from which `offset_` comes.
+    validation_maxima_ : ndarray, shape (n_validation,), float64
+        Their maps' largest values.
+    map_threshold_ : float
+        Map value that `contamination` of new normal images exceed somewhere;
+        ``-offset_`` if the score is the map's maximum.
+    n_channels_in_ : int
+        Channels of the images seen in `fit`.
+    min_image_size_ : int
+        Smallest height and width, in pixels, that can be scored.
+
+    Notes
+    -----
+    The map of a level is :math:`1 - \\exp(-\\overline{z^2} / 2)`, the mean over
+    channels, as in the authors' code; the levels' maps are resized and summed.
+
+    References
+    ----------
+    .. [1] J. Yu, Y. Zheng, X. Wang, W. Li, Y. Wu, R. Zhao, L. Wu, "FastFlow:
+           Unsupervised Anomaly Detection and Localization via 2D Normalizing
+           Flows", arXiv:2111.07677, 2021.
+
+    Examples
+    --------
+    >>> from skanomaly import FastFlow
+    >>> from skanomaly.datasets import make_texture_defects
+    >>> train = make_texture_defects("gravel", n_normal=20, random_state=0)
+    >>> detector = FastFlow(n_steps=2, max_epochs=2, image_size=128, random_state=0)
+    >>> detector.fit(train.images).transform(train.images[:2]).shape
+    (2, 128, 128)
+    """
+
+    _parameter_constraints: dict = {
+        **BaseImageDetector._parameter_constraints,
+        "backbone": [str],
+        "weights": [str, os.PathLike, None],
+        "layers": [tuple, list],
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "hidden_ratio": [Interval(Real, 0, None, closed="neither")],
+        "kernel_sizes": [tuple, list],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "lr_schedule": [StrOptions({"cosine", "constant"})],
+        "train_batch_size": [Interval(Integral, 1, None, closed="left")],
+        "callbacks": [list, None],
+        "checkpoint": [str, os.PathLike, None],
+        "memory": [str, os.PathLike, HasMethods("cache"), None],
+        "engine": [StrOptions({"auto", "onnx", "torch"})],
+    }
+
+    def __init__(
+        self,
+        *,
+        backbone="tf_efficientnet_lite0",
+        weights="imagenet",
+        layers=(1, 2, 3),
+        n_steps=8,
+        hidden_ratio=1.0,
+        kernel_sizes=(3, 1),
+        image_size=256,
+        value_range=None,
+        smoothing=4.0,
+        score_reduction="max",
+        contamination=0.05,
+        validation_fraction=0.2,
+        max_epochs=20,
+        lr=1e-3,
+        weight_decay=1e-5,
+        lr_schedule="cosine",
+        train_batch_size=8,
+        batch_size=8,
+        callbacks=None,
+        checkpoint=None,
+        memory=None,
+        engine="auto",
+        device="auto",
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.backbone = backbone
+        self.weights = weights
+        self.layers = layers
+        self.n_steps = n_steps
+        self.hidden_ratio = hidden_ratio
+        self.kernel_sizes = kernel_sizes
+        self.image_size = image_size
+        self.value_range = value_range
+        self.smoothing = smoothing
+        self.score_reduction = score_reduction
+        self.contamination = contamination
+        self.validation_fraction = validation_fraction
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.lr_schedule = lr_schedule
+        self.train_batch_size = train_batch_size
+        self.batch_size = batch_size
+        self.callbacks = callbacks
+        self.checkpoint = checkpoint
+        self.memory = memory
+        self.engine = engine
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _fit_images(self, images, validation):
+        if any(k % 2 == 0 for k in self.kernel_sizes):
+            raise ValueError(f"kernel_sizes={self.kernel_sizes} holds an even number; use odd ones")
+        self.encoder_ = FeaturePyramid(
+            self.backbone,
+            self.layers,
+            self.weights,
+            n_channels=images.n_channels,
+            engine=self.engine,
+            memory=self.memory,
+        ).to(self._device)
+        self.min_image_size_ = max(self.encoder_.strides)
+        f_train = self.encoder_.extract(images, self.batch_size, self.n_jobs)
+        f_validation = self.encoder_.extract(validation, self.batch_size, self.n_jobs)
+        self.net_ = self._make_net(f_train.levels).fit_on(f_train, f_validation)
+        return self._maps_of(f_validation)
+
+    def _compute_maps(self, pixels):
+        return self._likelihood_maps(self.encoder_(pixels))
+
+    def _likelihood_maps(self, levels):
+        return [1 - torch.exp(-0.5 * z.square().mean(dim=1)) for z, _ in self.net_.module_(levels)]
+
+    def _maps_of(self, features):
+        self._place(self._device)
+        for levels, sizes in features.batches(self.batch_size):
+            with torch.inference_mode():
+                maps = self._likelihood_maps([f.to(self._device) for f in levels])
+            yield maps, sizes
+
+    def _make_net(self, levels):
+        return AnomalyNet(
+            PyramidFlow(levels, self.n_steps, self.hidden_ratio, self.kernel_sizes),
+            FlowLoss,
+            optimizer=torch.optim.Adam,
+            optimizer__weight_decay=self.weight_decay,
+            lr=self.lr,
+            max_epochs=self.max_epochs,
+            batch_size=self.train_batch_size,
+            iterator_valid__batch_size=self.batch_size,
+            iterator_train__collate_fn=FeatureDataset.collate,
+            iterator_valid__collate_fn=FeatureDataset.collate,
+            callbacks=training_callbacks(self, keep_best=True),
+            device=self._device,
+            verbose=self.verbose,
+        )
