@@ -39,6 +39,7 @@ SETTINGS = {
         "center": {"aggregation": "center"},
         "ssim": {"error": "ssim"},
         "lr 1e-2": {"lr": 1e-2},
+        "lr 1e-3": {"lr": 1e-3},
         "train_batch_size 8": {"train_batch_size": 8},
         "stride 3": {"stride": 3},
         "patch_size 33": {"patch_size": 33},

@@ -66,13 +66,16 @@ class ConvAutoEncoder(nn.Module):
         self.patch_size, self.strides = patch_size, tuple(strides)
         _check_layers(channels, kernel_sizes, strides)
         self.latent_size = _latent_size(patch_size, kernel_sizes, strides)
-        if self.latent_size is None:
-            sizes = (p for p in count(patch_size) if _latent_size(p, kernel_sizes, strides))
+        decoded = _decoded_size(self.latent_size, kernel_sizes, strides)
+        if decoded < 1:
+            sizes = ((p, _latent_size(p, kernel_sizes, strides)) for p in count(patch_size))
+            fitting = (p for p, z in sizes if _decoded_size(z, kernel_sizes, strides) > 0)
+            problem = "leaves no pixel to reconstruct" if self.latent_size else "leaves pixels over"
             raise ValueError(
-                f"patch_size={patch_size} does not come out even with kernel_sizes="
-                f"{tuple(kernel_sizes)} and strides={tuple(strides)}; the next that does is "
-                f"{next(sizes)}"
+                f"patch_size={patch_size} {problem} with kernel_sizes={tuple(kernel_sizes)} and "
+                f"strides={tuple(strides)}; the next that fits them is {next(fitting)}"
             )
+        self.margin = (patch_size - decoded) // 2
         self.step = int(np.prod(strides))
         widths = [n_channels, *channels]
         layers = list(zip(widths, widths[1:], kernel_sizes, strides))
@@ -86,15 +89,6 @@ class ConvAutoEncoder(nn.Module):
         for i, o, k, s in reversed(layers):
             decoder += [_transposed(o, i, k, s), nn.GELU(), nn.BatchNorm2d(i)]
         self.decoder = nn.Sequential(*decoder[:-2])
-        decoded = self.latent_size
-        for _, _, k, s in reversed(layers):
-            decoded = s * decoded - (k - s)
-        if decoded < 1:
-            raise ValueError(
-                f"patch_size={patch_size} leaves no pixel that the latents of a patch determine; "
-                "choose a larger one"
-            )
-        self.margin = (patch_size - decoded) // 2
 
     def encode(self, x):
         """From patches or images (n, C, h, w) to latents; of a patch (n, c, latent_size, ...)."""
@@ -126,22 +120,20 @@ class ConvAutoEncoder(nn.Module):
         ------
         Phase
         """
-        yield from self._phases(x - 0.5, 0, 1, (0, 0), (rows, columns))
+        axes = (Axis(0, np.arange(len(places)), places) for places in (rows, columns))
+        yield from self._phases(x - 0.5, 0, 1, *axes)
 
-    def _phases(self, h, depth, step, starts, places):
+    def _phases(self, h, depth, step, rows, columns):
         """Phases of the rest of the encoder on `h`, whose positions are `step` pixels apart."""
-        of_phase = [np.flatnonzero((p - start) % step == 0) for p, start in zip(places, starts)]
-        if not all(map(len, of_phase)):
-            return
         if depth == len(self.encoder):
-            axes = (Axis(s, own, p[own]) for s, own, p in zip(starts, of_phase, places))
-            yield Phase(h, step, *axes)
+            yield Phase(h, step, rows, columns)
             return
         stride = self.strides[depth]
         for dy, dx in product(range(stride), repeat=2):
-            shifted = starts[0] + step * dy, starts[1] + step * dx
-            deeper = self.encoder[depth](h[:, :, dy:, dx:])
-            yield from self._phases(deeper, depth + 1, step * stride, shifted, places)
+            own = rows.shifted(step * dy, step * stride), columns.shifted(step * dx, step * stride)
+            if all(len(axis.places) for axis in own):
+                deeper = self.encoder[depth](h[:, :, dy:, dx:])
+                yield from self._phases(deeper, depth + 1, step * stride, *own)
 
 
 def _transposed(n_in, n_out, k, s):
@@ -172,12 +164,20 @@ def _check_layers(channels, kernel_sizes, strides):
 
 
 def _latent_size(patch_size, kernel_sizes, strides):
-    """Side of a patch's latent, or None if some convolution would leave pixels over."""
+    """Side of a patch's latent, or 0 if some convolution would leave pixels over."""
     size = patch_size
     for k, s in zip(kernel_sizes, strides):
         if size < k or (size - k) % s:
-            return None
+            return 0
         size = (size - k) // s + 1
+    return size
+
+
+def _decoded_size(latent_size, kernel_sizes, strides):
+    """Side of what a patch's latent determines, where that is positive."""
+    size = latent_size
+    for k, s in zip(reversed(kernel_sizes), reversed(strides)):
+        size = s * size - (k - s)
     return size
 
 
@@ -187,6 +187,12 @@ class Axis(NamedTuple):
     start: int  #: pixel at which the patch of the latents' first position begins
     which: object  #: ndarray of int, the places that are of this phase, by number
     places: object  #: ndarray of int, pixels at which they begin
+
+    def shifted(self, by, step):
+        """Those of the patches that begin a multiple of `step` pixels after the start, shifted."""
+        start = self.start + by
+        own = (self.places - start) % step == 0
+        return Axis(start, self.which[own], self.places[own])
 
 
 class Phase(NamedTuple):
@@ -253,7 +259,7 @@ def patch_places(size, stride):
         Central pixels in the image, which is also where the patches begin in
         the image as `continued` gives it back.
     """
-    places = (stride - 1) // 2 + stride * np.arange(-(-size // stride))
+    places = stride // 2 + stride * np.arange(-(-size // stride))
     return np.minimum(places, size - 1)
 
 

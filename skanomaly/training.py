@@ -313,7 +313,7 @@ class AnomalyNet(NeuralNet):
 
 
 def training_callbacks(detector, warmup=0.0, stage=None, keep_best=False):
-    """The callbacks that a detector's parameters ask for, the user's own first.
+    """The callbacks that a detector's parameters ask for, and the user's own.
 
     Parameters
     ----------
@@ -334,8 +334,8 @@ def training_callbacks(detector, warmup=0.0, stage=None, keep_best=False):
         *(detector.callbacks or []),
         ("lr_schedule", LearningRate(detector.lr_schedule, warmup)),
     ]
-    if keep_best:
-        callbacks.append(("keep_best", KeepBest()))
+    if keep_best:  # before the user's, one of which may end the training with this epoch
+        callbacks.insert(0, ("keep_best", KeepBest()))
     if detector.checkpoint is not None:
         if not isinstance(detector.random_state, Integral):
             raise ValueError(

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from skanomaly import HierarchicalFeatureAE
 from skanomaly.datasets import make_texture_defects
@@ -53,3 +55,18 @@ def small_detector(**parameters):
 def fitted(textures):
     """A detector fitted on `textures`; tests must not change it."""
     return small_detector().fit(textures[0].images)
+
+
+def as_if_trained(module, seed=0):
+    """A module with random weights and batch-norm statistics, ready to score."""
+    generator = torch.Generator().manual_seed(seed)
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.normal_(0, 0.3, generator=generator)
+            part.running_var.uniform_(0.5, 2, generator=generator)
+            nn.init.uniform_(part.weight, 0.5, 1.5, generator=generator)
+            nn.init.normal_(part.bias, 0, 0.3, generator=generator)
+        elif isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(part.weight, 0, part.weight[0].numel() ** -0.5, generator=generator)
+            nn.init.normal_(part.bias, 0, 0.1, generator=generator)
+    return module.eval()

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
+from skimage import metrics
 
 from skanomaly.maps import (
     assemble_maps,
@@ -12,6 +13,7 @@ from skanomaly.maps import (
     normalized_residual,
     reduce_map,
     resize_matrix,
+    structural_similarity,
 )
 
 property_test = settings(max_examples=40, deadline=None)
@@ -119,6 +121,87 @@ def test_normalized_residual_is_its_formula(pair):
 def test_normalized_residual_of_known_directions(enc, dec, residual):
     enc, dec = (torch.tensor(f, dtype=torch.float32).reshape(1, 2, 1, 1) for f in (enc, dec))
     assert normalized_residual(enc, dec).item() == pytest.approx(residual, abs=1e-6)
+
+
+def slow_similarity(x, y, window=11, sigma=1.5):
+    """The formula, window by window, of one image of one channel."""
+    offsets = np.arange(window) - window // 2
+    weights = np.exp(-(offsets**2 + offsets[:, np.newaxis] ** 2) / (2 * sigma**2))
+    weights /= weights.sum()
+    similarity = np.empty([n - window + 1 for n in x.shape])
+    for row, column in np.ndindex(similarity.shape):
+        a, b = (z[row : row + window, column : column + window] for z in (x, y))
+        mean_a, mean_b = (weights * a).sum(), (weights * b).sum()
+        var_a, var_b = (weights * (a - mean_a) ** 2).sum(), (weights * (b - mean_b) ** 2).sum()
+        cov = (weights * (a - mean_a) * (b - mean_b)).sum()
+        similarity[row, column] = (2 * mean_a * mean_b + 0.01**2) * (2 * cov + 0.03**2)
+        similarity[row, column] /= mean_a**2 + mean_b**2 + 0.01**2
+        similarity[row, column] /= var_a + var_b + 0.03**2
+    return similarity
+
+
+def image_pair(kind, n=1, channels=1, height=17, width=14):
+    """Images in [0, 1] that are alike, opposite, unrelated, or hard for single precision."""
+    rng = np.random.default_rng(0)
+    x, z = rng.random((2, n, channels, height, width))
+    pairs = {
+        "alike": (x, np.clip(x + 0.1 * (z - 0.5), 0, 1)),
+        "opposite": (x, 1 - x),
+        "unrelated": (x, z),
+        "black and white": (np.zeros_like(x), np.ones_like(x)),
+        "binary": (np.round(x), np.round(z)),
+        "nearly white": (1 - 0.01 * x, 1 - 0.01 * z),
+    }
+    return [torch.from_numpy(image).float() for image in pairs[kind]]
+
+
+image_pairs = pytest.mark.parametrize(
+    "kind", ["alike", "opposite", "unrelated", "black and white", "binary", "nearly white"]
+)
+
+
+@image_pairs
+@pytest.mark.parametrize(("window", "sigma"), [(11, 1.5), (7, 1.5), (5, 0.8)])
+def test_structural_similarity_is_its_formula(kind, window, sigma):
+    x, y = image_pair(kind, n=2)
+    found = structural_similarity(x, y, window, sigma)
+    expected = [
+        slow_similarity(*pair, window, sigma)
+        for pair in zip(*(z[:, 0].double().numpy() for z in (x, y)))
+    ]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+@image_pairs
+def test_structural_similarity_is_scikit_images(kind):
+    x, y = image_pair(kind, channels=3)
+    _, expected = metrics.structural_similarity(
+        *(z[0].double().numpy() for z in (x, y)),
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=1,
+        channel_axis=0,
+        full=True,
+    )
+    found = structural_similarity(x, y)[0]
+    np.testing.assert_allclose(found, expected.mean(axis=0)[5:-5, 5:-5], rtol=0, atol=1e-4)
+
+
+@image_pairs
+def test_structural_similarity_is_symmetric_and_bounded(kind):
+    x, y = image_pair(kind, n=2, channels=2)
+    found = structural_similarity(x, y)
+    assert found.shape == (2, 7, 4)
+    torch.testing.assert_close(structural_similarity(y, x), found, rtol=0, atol=1e-6)
+    assert found.abs().max() <= 1 + 1e-6
+    torch.testing.assert_close(structural_similarity(x, x), torch.ones_like(found))
+
+
+def test_structural_similarity_averages_channels():
+    x, y = image_pair("unrelated", n=2, channels=3)
+    alone = [structural_similarity(x[:, [c]], y[:, [c]]) for c in range(3)]
+    torch.testing.assert_close(structural_similarity(x, y), torch.stack(alone).mean(dim=0))
 
 
 @property_test

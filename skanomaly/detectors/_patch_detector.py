@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from ..base import BaseImageDetector
+from ..exceptions import InvalidImageError
 from ..patches import ConvAutoEncoder, PatchDataset
 from ..training import AnomalyNet, training_callbacks
 
@@ -43,6 +44,11 @@ class PatchDetector(BaseImageDetector):
     ):
         """Train a module on random patches; over all epochs `n_patches` are drawn of an image."""
         self.min_image_size_ = images.min_size = validation.min_size = self.patch_size // 2 + 1
+        if images.image_size is not None and min(images.image_size) < images.min_size:
+            raise InvalidImageError(
+                f"image_size={images.image_size} is too small for patch_size={self.patch_size}, "
+                f"which takes {images.min_size} pixels; choose a larger one, or smaller patches"
+            )
         n_patches = -(-(n_patches or self.n_patches) // self.max_epochs)
         train, held_out = (
             PatchDataset(part, self.patch_size, n_patches, fixed=fixed, n_jobs=self.n_jobs)

@@ -71,7 +71,7 @@ class PositionwiseGaussian(nn.Module):
         rho = self.shrinkage
         if rho == "auto":
             rho = _oas(sigma, self.n_seen) if self.n_seen <= d else torch.zeros_like(mu)
-        sigma *= 1 - torch.as_tensor(rho).view(-1, 1, 1)
+        sigma *= 1 - torch.as_tensor(rho, device=sigma.device).view(-1, 1, 1)
         diagonal += rho * mu + self.regularization
         return sigma
 
@@ -136,8 +136,8 @@ class PaDiM(BaseImageDetector):
         Added to the diagonal of each covariance; the paper's.
     shrinkage : "auto" or float in [0, 1], default="auto"
         How far each covariance is drawn towards a multiple of the identity.
-        "auto" is the oracle approximating shrinkage where fewer images than
-        dimensions were seen, and none otherwise. The paper shrinks nothing.
+        "auto" is the oracle approximating shrinkage where no more images
+        than dimensions were seen, and none otherwise. The paper shrinks nothing.
     image_size : int, (int, int) or None, default=256
         Height and width that the network sees; None keeps each image's own,
         which must then be one.
@@ -316,10 +316,9 @@ class PaDiM(BaseImageDetector):
         for part in (images, validation):
             part.required_size = self.required_size_
         self.channels_ = self._draw_channels()
-        n_positions = int(np.prod([-(-side // min(self.encoder_.strides)) for side in size]))
-        d = sum(map(len, self.channels_))
+        _, d, height, width = self._embed(images[0][None].to(self._device)).shape
         self.gaussian_ = PositionwiseGaussian(
-            n_positions, d, self.regularization, self.shrinkage
+            height * width, d, self.regularization, self.shrinkage
         ).to(self._device)
         self._update(images)
 
@@ -351,5 +350,5 @@ class PaDiM(BaseImageDetector):
         """The drawn features on the finest level's grid, (n, d, h, w)."""
         levels = self.encoder_(pixels)
         size = levels[0].shape[2:]
-        drawn = [f[:, torch.from_numpy(c)] for f, c in zip(levels, self.channels_)]
+        drawn = [f[:, torch.from_numpy(c)] for f, c in zip(levels, self.channels_) if len(c)]
         return torch.cat([F.interpolate(f, size, mode="nearest") for f in drawn], dim=1)

@@ -130,7 +130,10 @@ class QuantizedAutoEncoder(nn.Module):
 
 
 class QuantizedLoss(nn.Module):
-    """Reconstruction error, and how far the latents are from their codes.
+    """Reconstruction error, and in training also how far the latents are from their codes.
+
+    The distance grows as more codes come into use, so that by it the first epochs
+    would pass for the best.
 
     Parameters
     ----------
@@ -145,7 +148,8 @@ class QuantizedLoss(nn.Module):
     def forward(self, output, x):
         """The loss of what `QuantizedAutoEncoder` makes of patches x."""
         reconstruction, commitment = output
-        return self.reconstruction(reconstruction, x) + self.commitment_weight * commitment
+        weight = self.commitment_weight if self.training else 0.0
+        return self.reconstruction(reconstruction, x) + weight * commitment
 
 
 class MaskedConv2d(nn.Conv2d):
@@ -341,9 +345,9 @@ class PatchRestoration(PatchDetector):
         contamination=0.05,
         validation_fraction=0.2,
         max_epochs=20,
-        lr=1e-3,
+        lr=3e-3,
         lr_schedule="cosine",
-        train_batch_size=2,
+        train_batch_size=1,
         batch_size=4,
         callbacks=None,
         checkpoint=None,
@@ -418,6 +422,7 @@ class PatchRestoration(PatchDetector):
             callbacks=[("perplexity", RecordPerplexity())],
             stage=1,
         )
+        self._place(self._device)  # what the second training learns from
         self.prior_net_ = self._fit_on_patches(
             images,
             validation,

@@ -1,0 +1,326 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import ndimage
+from scipy.spatial.distance import mahalanobis
+from sklearn.covariance import oas
+from sklearn.metrics import roc_auc_score
+
+from skanomaly import InvalidImageError, PaDiM
+from skanomaly.backbones import FeaturePyramid
+from skanomaly.datasets import load_mvtec_ad
+from skanomaly.detectors.padim import PositionwiseGaussian
+from skanomaly.thresholds import quantile_of_new
+
+N_POSITIONS, D = 3, 6
+
+
+def vectors(n, d=D, offset=0.0, seed=0):
+    """Correlated vectors, other ones at each position, (n, N_POSITIONS, d)."""
+    rng = np.random.default_rng(seed)
+    mixing = rng.normal(size=(N_POSITIONS, d, d)) * np.geomspace(1, 0.1, d)
+    x = np.einsum("pij,npj->npi", mixing, rng.normal(size=(n, N_POSITIONS, d)))
+    return torch.from_numpy(x + offset).float()
+
+
+def gaussian_of(x, sizes=None, **parameters):
+    """What is known after the vectors were seen in batches of these sizes."""
+    gaussian = PositionwiseGaussian(*x.shape[1:], **parameters)
+    for batch in x.split(sizes or [len(x)]):
+        gaussian.update(batch)
+    return gaussian
+
+
+def covariances(x):
+    """The unbiased ones, in float64."""
+    return np.stack([np.cov(x[:, p].double().numpy(), rowvar=False) for p in range(x.shape[1])])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=2, max_size=8),
+    offset=st.sampled_from([0.0, 1e4]),
+    seed=st.integers(0, 9),
+)
+def test_batches_give_the_mean_and_covariance_of_all_at_once(sizes, offset, seed):
+    """Far from zero too, where sums of squares would leave no digit of the covariance."""
+    x = vectors(sum(sizes), offset=offset, seed=seed)
+    gaussian = gaussian_of(x, sizes, regularization=0.0, shrinkage=0.0)
+    assert gaussian.n_seen == sum(sizes)
+    assert_allclose(gaussian.mean, x.double().mean(dim=0), rtol=1e-6, atol=1e-5)
+    assert_allclose(gaussian.covariance(), covariances(x), atol=1e-4 + 1e-6 * offset)
+
+
+def test_regularization_is_added_to_the_diagonal():
+    x = vectors(30)
+    sigma = gaussian_of(x, regularization=0.3, shrinkage=0.0).covariance()
+    assert_allclose(sigma, covariances(x) + 0.3 * np.eye(D), atol=1e-4)
+
+
+def test_one_vector_has_the_regularization_for_a_covariance():
+    sigma = gaussian_of(vectors(1), regularization=0.3).covariance()
+    assert_allclose(sigma, [0.3 * np.eye(D)] * N_POSITIONS, rtol=1e-6)
+
+
+def shrunk(sigma, rho):
+    return (1 - rho) * sigma + rho * np.trace(sigma) / len(sigma) * np.eye(len(sigma))
+
+
+@pytest.mark.parametrize("n", [3, D - 1, D, D + 1, 30])
+def test_auto_shrinkage_is_oas_where_vectors_are_few(n):
+    x = vectors(n)
+    rhos = [oas(x[:, p].double().numpy())[1] if n <= D else 0 for p in range(N_POSITIONS)]
+    expected = [shrunk(sigma, rho) for sigma, rho in zip(covariances(x), rhos)]
+    assert_allclose(gaussian_of(x, regularization=0.0).covariance(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("n", [3, 30])
+@pytest.mark.parametrize("rho", [0.0, 0.3, 1.0])
+def test_shrinkage_of_a_given_share(n, rho):
+    x = vectors(n)
+    expected = [shrunk(sigma, rho) for sigma in covariances(x)]
+    sigma = gaussian_of(x, regularization=0.0, shrinkage=rho).covariance()
+    assert_allclose(sigma, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("n", [3, 30])
+def test_distances_are_mahalanobis(n):
+    gaussian, x = gaussian_of(vectors(n)), vectors(4, seed=1)
+    inverses = np.linalg.inv(gaussian.covariance().double().numpy())
+    expected = [
+        [
+            mahalanobis(x[i, p].numpy(), gaussian.mean[p].numpy(), inverses[p])
+            for p in range(N_POSITIONS)
+        ]
+        for i in range(4)
+    ]
+    assert_allclose(gaussian(x), expected, rtol=1e-3)
+    assert_allclose(torch.cat([gaussian(x[:1]), gaussian(x[1:])]), expected, rtol=1e-3)
+
+
+def test_distances_follow_an_update():
+    seen, x = vectors(20), vectors(4, seed=1)
+    gaussian = gaussian_of(seen[:10])
+    early = gaussian(x)
+    gaussian.update(seen[10:])
+    assert_allclose(gaussian(x), gaussian_of(seen)(x), rtol=1e-3)
+    assert not np.allclose(gaussian(x), early, rtol=0.1)
+
+
+def small(**parameters):
+    return PaDiM(**{"dim": 20, "image_size": 64, "random_state": 0, **parameters})
+
+
+@pytest.fixture(scope="module")
+def fitted(textures):
+    """A detector fitted on `textures`; tests must not change it."""
+    return small().fit(textures[0].images)
+
+
+def as_pixels(X):
+    return torch.from_numpy(X[:, None] / np.float32(255))
+
+
+def slow_embedding(detector, pixels):
+    """The drawn features of each level, each position's own or of the one it lies in."""
+    levels = FeaturePyramid(n_channels=1, engine="torch")(pixels)
+    h, w = levels[0].shape[2:]
+    f = np.zeros((len(pixels), sum(map(len, detector.channels_)), h, w), np.float32)
+    for row, column in np.ndindex(h, w):
+        f[:, :, row, column] = np.concatenate(
+            [
+                level[:, :, row * level.shape[2] // h, column * level.shape[3] // w].numpy()[:, c]
+                for level, c in zip(levels, detector.channels_)
+            ],
+            axis=1,
+        )
+    return f
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 96), (61, 83)])
+def test_embedding_repeats_coarse_features_on_the_finest_grid(fitted, size):
+    pixels = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(0))
+    assert_allclose(fitted._embed(pixels), slow_embedding(fitted, pixels), rtol=1e-3, atol=1e-3)
+
+
+def test_features_are_drawn_from_those_of_all_layers(fitted, textures):
+    lengths = fitted.encoder_.channels
+    ends = np.cumsum(lengths)
+    drawn = np.concatenate([c + end - n for c, end, n in zip(fitted.channels_, ends, lengths)])
+    assert len(set(drawn)) == 20
+    assert set(drawn) <= set(range(sum(lengths)))
+    assert all(len(c) for c in fitted.channels_)
+    other = small(random_state=1).fit(textures[0].images[:4])
+    assert [list(c) for c in other.channels_] != [list(c) for c in fitted.channels_]
+
+
+def test_no_dim_takes_all_features(textures):
+    detector = small(dim=None, layers=(1, 2)).fit(textures[0].images[:4])
+    assert [list(c) for c in detector.channels_] == [list(range(24)), list(range(40))]
+
+
+def test_layers_may_be_left_without_a_feature(textures):
+    X = textures[0].images[:4]
+    detector = small(dim=1).fit(X)
+    assert sorted(map(len, detector.channels_)) == [0, 0, 1]
+    expected = slow_embedding(detector, as_pixels(X))
+    assert_allclose(detector._embed(as_pixels(X)), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_dim_is_at_most_all_features(textures):
+    with pytest.raises(ValueError, match=r"dim=65 exceeds the 64 features that layers \(1, 2\)"):
+        small(dim=65, layers=(1, 2)).fit(textures[0].images[:4])
+
+
+def test_gaussians_are_those_of_the_images_not_held_out(fitted, textures):
+    X = textures[0].images
+    train, _ = fitted._hold_out(len(X), np.random.RandomState(0))
+    f = slow_embedding(fitted, as_pixels(X[train])).astype(float).transpose(0, 2, 3, 1)
+    f = f.reshape(len(train), -1, 20)
+    deviations = f - f.mean(axis=0)
+    scatter = np.einsum("npi,npj->pij", deviations, deviations)
+    assert fitted.gaussian_.n_seen == len(train)
+    assert_allclose(fitted.gaussian_.mean, f.mean(axis=0), rtol=1e-3, atol=1e-3)
+    assert_allclose(fitted.gaussian_.scatter, scatter, rtol=1e-2, atol=1e-3 * scatter.max())
+
+
+@pytest.mark.parametrize("smoothing", [4.0, 0.0])
+def test_map_is_the_resized_and_smoothed_distance(fitted, textures, smoothing):
+    X, gaussian = textures[1].images[:2], fitted.gaussian_
+    inverses = np.linalg.inv(gaussian.covariance().double().numpy())
+    f = slow_embedding(fitted, as_pixels(X))
+    phi = np.zeros((2, 16, 16))
+    for i, row, column in np.ndindex(phi.shape):
+        p = 16 * row + column
+        phi[i, row, column] = mahalanobis(
+            f[i, :, row, column], gaussian.mean[p].numpy(), inverses[p]
+        )
+    expected = F.interpolate(torch.from_numpy(phi)[:, None], (64, 64), mode="bilinear")[:, 0]
+    if smoothing:
+        expected = [ndimage.gaussian_filter(m, smoothing) for m in expected.numpy()]
+    before = fitted.smoothing
+    try:
+        maps = fitted.set_params(smoothing=smoothing).transform(X)
+    finally:
+        fitted.set_params(smoothing=before)
+    assert_allclose(maps, expected, rtol=2e-3)
+
+
+def test_grid_of_a_network_that_drops_the_border():
+    X = np.random.default_rng(0).integers(0, 256, (4, 61, 83), np.uint8)
+    detector = small(backbone="convnext_atto", weights=None, engine="torch", image_size=None)
+    assert detector.fit(X).gaussian_.mean.shape == (7 * 10, 20)
+    assert detector.transform(X[:2]).shape == (2, 61, 83)
+
+
+def split_as_partial_fit(n, fraction=0.2):
+    """Which of n further images are learned from, and which are kept out."""
+    order = np.random.RandomState(0).permutation(n)
+    n_held_out = round(fraction * n)
+    return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+
+
+def test_parts_give_the_gaussians_of_one_pass(fitted, textures):
+    parts = np.split(textures[0].images, [7, 15, 17])
+    detector = small().fit(parts[0])
+    train, _ = detector._hold_out(len(parts[0]), np.random.RandomState(0))
+    learned_from = [parts[0][train]]
+    for part in parts[1:]:
+        assert detector.partial_fit(part) is detector
+        learned_from.append(part[split_as_partial_fit(len(part))[0]])
+        assert detector.gaussian_.n_seen == sum(map(len, learned_from))
+    f = detector._embed(as_pixels(np.concatenate(learned_from)))
+    at_once = gaussian_of(f.flatten(2).transpose(1, 2))
+    assert_allclose(detector.gaussian_.mean, at_once.mean, rtol=1e-4, atol=1e-4)
+    assert_allclose(detector.gaussian_.scatter, at_once.scatter, rtol=1e-3, atol=1e-2)
+
+
+def test_scores_of_further_images_kept_out_join_the_threshold(textures):
+    X = textures[0].images
+    detector = small(contamination=0.3).fit(X[:10])
+    early = detector.validation_scores_, detector.validation_maxima_
+    kept_out = X[10:][split_as_partial_fit(14)[1]]
+    detector.partial_fit(X[10:])
+    scores = detector.score_samples(kept_out)
+    assert_allclose(detector.validation_scores_, [*early[0], *scores], rtol=1e-4)
+    assert_allclose(detector.validation_maxima_, [*early[1], *-scores], rtol=1e-4)
+    assert detector.offset_ == quantile_of_new(detector.validation_scores_, 0.3)
+    assert detector.map_threshold_ == pytest.approx(-detector.offset_)
+
+
+def test_first_partial_fit_is_fit(fitted, textures):
+    detector = small().partial_fit(textures[0].images)
+    X = textures[1].images[:2]
+    assert_array_equal(detector.transform(X), fitted.transform(X))
+    assert detector.offset_ == fitted.offset_
+
+
+def test_one_further_image_is_enough(textures):
+    X = textures[0].images
+    detector = small().fit(X[:5])
+    offset, before = detector.offset_, detector.score_samples(X[5:6])
+    detector.partial_fit(X[5:6])
+    assert (detector.gaussian_.n_seen, detector.offset_) == (5, offset)
+    assert detector.score_samples(X[5:6]) > before
+
+
+@pytest.mark.parametrize("kept_out", [True, False])
+def test_failed_partial_fit_leaves_the_detector_as_it_was(textures, kept_out):
+    X = textures[0].images
+    detector = small(batch_size=2).fit(X[:5])
+    before = {k: v.clone() for k, v in detector.gaussian_.state_dict().items()}
+    n_seen, others = detector.gaussian_.n_seen, dict(vars(detector))
+    bad = split_as_partial_fit(10)[kept_out][-1]
+    further = list(X[5:15])
+    further[bad] = np.zeros((64, 64, 3), np.uint8)
+    with pytest.raises(InvalidImageError, match=f"image {bad}: has 3 channels, expected 1"):
+        detector.partial_fit(further)
+    assert vars(detector) == others
+    assert detector.gaussian_.n_seen == n_seen
+    assert all(torch.equal(before[k], v) for k, v in detector.gaussian_.state_dict().items())
+
+
+@pytest.mark.parametrize("kept_out", [True, False])
+def test_images_of_another_size_are_named(textures, kept_out):
+    detector = small(image_size=None)
+    X = list(textures[0].images[:10])
+    bad = detector._hold_out(10, np.random.RandomState(0))[kept_out][-1]
+    X[bad] = np.zeros((80, 48), np.uint8)
+    named = "image {}: is 80 x 48 pixels, expected 64 x 64 .*set image_size"
+    with pytest.raises(InvalidImageError, match=named.format(bad)):
+        detector.fit(X)
+    detector.fit(textures[0].images[:5])
+    for method in (detector.partial_fit, detector.score_samples):
+        with pytest.raises(InvalidImageError, match=named.format(bad)):
+            method(X)
+
+
+def test_fitted_state_does_not_grow_with_the_images(fitted, textures):
+    few = small().fit(textures[0].images[:3])
+    growth = len(pickle.dumps(fitted)) - len(pickle.dumps(few))
+    n_scores = 2 * (len(fitted.validation_scores_) - 1)
+    assert 0 < growth <= 8 * n_scores + 100
+
+
+def test_pickle_leaves_out_what_can_be_computed(fitted, textures):
+    X = textures[1].images[:3]
+    scores = fitted.score_samples(X)
+    assert len(pickle.dumps(fitted.gaussian_)) < 1.5 * fitted.gaussian_.scatter.nbytes
+    assert_allclose(pickle.loads(pickle.dumps(fitted)).score_samples(X), scores, rtol=1e-6)
+
+
+def test_bottle(mvtec_root, resnet18_weights):
+    """Real parts: Gaussians of a ResNet-18's features separate good from broken bottles."""
+    train = load_mvtec_ad(mvtec_root, "bottle", split="train")
+    test = load_mvtec_ad(mvtec_root, "bottle", split="test")
+    detector = PaDiM(
+        backbone="resnet18", weights=resnet18_weights, image_size=128, random_state=0
+    ).fit(train.images[:60])
+    scores = detector.score_samples(test.images[::3])
+    assert roc_auc_score(test.target[::3], scores) > 0.97

@@ -1,0 +1,140 @@
+from itertools import product
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import as_if_trained
+from numpy.testing import assert_allclose
+from skorch.callbacks import Callback
+
+from skanomaly import InvalidImageError, PatchReconstruction
+from skanomaly.maps import structural_similarity
+from skanomaly.metrics import pixel_roc_auc_score
+from skanomaly.patches import ConvAutoEncoder, continued, patch_places
+
+
+def small(**parameters):
+    return PatchReconstruction(
+        **{"patch_size": 33, "n_patches": 40, "max_epochs": 2, "random_state": 0, **parameters}
+    )
+
+
+def slow_maps(detector, pixels):
+    """Each patch by itself through the network, and the errors put where they belong."""
+    net, stride, p = detector.net_.module_, detector.stride, detector.patch_size
+    n, _, height, width = pixels.shape
+    x = continued(pixels, p)
+    rim = net.margin + (5 if detector.error == "ssim" else 0)
+    rows, columns = patch_places(height, stride), patch_places(width, stride)
+    central = np.empty((n, len(rows), len(columns)))
+    total, n_covering = np.zeros((2, n, height + p, width + p))
+    for (a, i), (b, j) in product(enumerate(rows), enumerate(columns)):
+        patch = x[:, :, i : i + p, j : j + p]
+        y, inner = net(patch), net.without_rim(patch)
+        if detector.error == "ssim":
+            error = 1 - structural_similarity(inner, y)
+        else:
+            error = (y - inner).square().mean(dim=1)
+        central[:, a, b] = error[:, p // 2 - rim, p // 2 - rim]
+        total[:, i + rim : i + p - rim, j + rim : j + p - rim] += error.numpy()
+        n_covering[:, i + rim : i + p - rim, j + rim : j + p - rim] += 1
+    if detector.aggregation == "center":
+        return central
+    image = np.s_[:, p // 2 : p // 2 + height, p // 2 : p // 2 + width]
+    return total[image] / n_covering[image]
+
+
+@pytest.mark.parametrize("aggregation", ["mean", "center"])
+@pytest.mark.parametrize("error", ["squared", "ssim"])
+@pytest.mark.parametrize("stride", [1, 3, 4, 7])
+@pytest.mark.parametrize("patch_size", [42, 45])
+@torch.inference_mode()
+def test_maps_are_those_of_each_patch_by_itself(patch_size, stride, error, aggregation):
+    detector = small(patch_size=patch_size, stride=stride, error=error, aggregation=aggregation)
+    detector.net_ = SimpleNamespace(module_=as_if_trained(ConvAutoEncoder(2, patch_size)))
+    pixels = torch.rand(2, 2, 23, 26, generator=torch.Generator().manual_seed(0))
+    found = detector._compute_maps(pixels)
+    assert_allclose(found, slow_maps(detector, pixels), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("error", "side"), [("squared", 18), ("ssim", 8)])
+def test_stride_of_the_mean_is_at_most_what_a_patch_covers(error, side):
+    X = np.random.default_rng(0).random((4, 48, 40), np.float32)
+    parameters = {"patch_size": 42, "error": error, "n_patches": 4, "max_epochs": 1}
+    with pytest.raises(
+        ValueError,
+        match=f"stride={side + 1} leaves pixels that no patch covers.* at most {side}",
+    ):
+        small(**parameters, stride=side + 1).fit(X)
+    assert np.isfinite(small(**parameters, stride=side).fit(X).transform(X)).all()
+    central = small(**parameters, stride=side + 1, aggregation="center").fit(X)
+    assert central.transform(X).shape == X.shape
+
+
+def test_patch_too_small_for_the_window_of_ssim():
+    X = np.zeros((4, 40, 40), np.uint8)
+    message = "patch_size=33 is too small for error='ssim'.*9 pixels are reconstructed.*larger"
+    with pytest.raises(ValueError, match=message):
+        small(error="ssim").fit(X)
+    small(error="ssim", patch_size=36, max_epochs=1).fit(X)
+
+
+def test_images_smaller_than_half_a_patch():
+    message = r"image_size=\(16, 40\) is too small for patch_size=33, which takes 17 pixels"
+    with pytest.raises(InvalidImageError, match=message):
+        small(image_size=(16, 40)).fit(np.zeros((4, 40, 40), np.uint8))
+
+
+class Watch(Callback):
+    """How many patches were drawn to learn from, and the state after each epoch."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.n_patches, self.states = 0, []
+
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        self.n_patches += len(batch[0]) if training else 0
+
+    def on_epoch_end(self, net, **kwargs):
+        self.states.append({k: v.clone() for k, v in net.module_.state_dict().items()})
+
+
+@pytest.mark.parametrize(
+    ("n_patches", "max_epochs", "drawn"), [(12, 3, 12), (13, 3, 15), (2, 4, 4)], ids=str
+)
+def test_number_of_patches_drawn_of_an_image(textures, n_patches, max_epochs, drawn):
+    watch = Watch()
+    detector = small(n_patches=n_patches, max_epochs=max_epochs, callbacks=[watch], stride=9)
+    detector.fit(textures[0].images[:10])
+    assert watch.n_patches == 8 * drawn  # two images are held out
+
+
+class Spoil(Callback):
+    """Spoils what was learned, in the last epoch."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) == net.max_epochs:
+            with torch.no_grad():
+                for parameter in net.module_.decoder.parameters():
+                    parameter.mul_(10)
+
+
+def test_ends_with_the_best_validation_state(textures):
+    watch = Watch()
+    detector = small(max_epochs=3, callbacks=[Spoil(), watch], stride=9).fit(textures[0].images)
+    losses = detector.net_.history[:, "valid_loss"]
+    best = int(np.argmin(losses))
+    assert losses[-1] > 2 * losses[best]
+    final = detector.net_.module_.state_dict()
+    assert all(torch.equal(final[key], value) for key, value in watch.states[best].items())
+
+
+@pytest.mark.parametrize("error", ["squared", "ssim"])
+def test_learns_and_finds_drawn_defects(textures, error):
+    train, test = textures
+    detector = small(
+        patch_size=39, error=error, stride=3, smoothing=1, n_patches=250, max_epochs=5, lr=1e-2
+    )
+    losses = detector.fit(train.images).net_.history[:, "valid_loss"]
+    assert losses[-1] < 0.8 * losses[0]
+    assert pixel_roc_auc_score(test.masks, detector.transform(test.images)) > 0.8
