@@ -18,11 +18,24 @@ from _common import Results, backbones, data_arguments
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from skanomaly import HierarchicalFeatureAE, PatchAE, SelfSupervisedAE
+from skanomaly import (
+    FastFlow,
+    HierarchicalFeatureAE,
+    PaDiM,
+    PatchAE,
+    PatchLatentSVM,
+    PatchReconstruction,
+    PatchRestoration,
+    SelfSupervisedAE,
+)
 from skanomaly.backbones import FeaturePyramid
 from skanomaly.datasets import load_mvtec_ad, load_one_class
 from skanomaly.images import ImageDataset
-from skanomaly.metrics import aupro_score, pixel_roc_auc_score
+from skanomaly.metrics import (
+    aupro_score,
+    pixel_average_precision_score,
+    pixel_roc_auc_score,
+)
 from skanomaly.neighbors import PatchBank
 from skanomaly.synthesis import DefectGenerator
 
@@ -90,6 +103,20 @@ DETECTORS = {
         HierarchicalFeatureAE,
         {"area": {"level_weights": "area"}, "equal": {"level_weights": "equal"}},
     ),
+    "PaDiM": Entry(PaDiM),
+    "FastFlow": Entry(FastFlow),
+    "PatchReconstruction": Entry(
+        PatchReconstruction,
+        {
+            "mean squared": {},
+            "central squared": {"aggregation": "center"},
+            "mean SSIM": {"aggregation": "mean", "error": "ssim"},
+            "central SSIM": {"aggregation": "center", "error": "ssim"},
+        },
+        has_backbone=False,
+    ),
+    "PatchLatentSVM": Entry(PatchLatentSVM, has_backbone=False),
+    "PatchRestoration": Entry(PatchRestoration, has_backbone=False),
     "PatchAE": Entry(PatchAE),
     "untouched features": Entry(UntouchedFeatures),
     "untouched unscaled features": Entry(UntouchedUnscaledFeatures),
@@ -105,7 +132,7 @@ DETECTORS = {
     ),
 }
 NO_BACKBONE = "none"
-METRICS = ("image AUROC", "pixel AUROC", "AUPRO")
+METRICS = ("image AUROC", "pixel AUROC", "AUPRO", "AUPRC")
 
 # Image AUROC / pixel AUROC / AUPRO that the paper prints (arXiv 2405.09148, tables 1, 3
 # and 4; official test split; the resolution is not stated).
@@ -113,16 +140,17 @@ PAPERS = {
     ("HFR-AE", "bottle", "resnet18"): "1.000 / .974 / .914",
     ("HFR-AE", "grid", "resnet18"): ".976 / .980 / .933",
 }
-NOTES = """Images reach the network at 256x256; maps are scored at the images' own size. Mean ±
-standard deviation over seeds, of the detector's default settings but for what is named.
-For HFR-AE "area" and "equal" are `level_weights`: the paper's eq. 9, and its sum without the
-factor 1/(w h); the second takes no second fit. Data: *bottle* is MVTec AD's official split,
-resized to 256x256. For *grid*, at 512x512, the official good test images were not to be had:
-`test/good` holds the last 21 of the 264 official training images and training uses the first
-243, so its figures are not comparable digit by digit with published ones. The papers'
-columns are the papers' own figures, on the official splits, with the backbone of the row; Patch
-AE's and the self-supervised paper print only means over all categories (image AUROC .9948; image
-/ pixel AUROC .998 / .992).
+NOTES = """Images reach the network at 256x256, those of the detectors on patch auto-encoders
+(PatchReconstruction, PatchLatentSVM, PatchRestoration) at their own size; maps are scored at the
+images' own size. Mean ± standard deviation over seeds, of the detector's default settings but for
+what is named. For HFR-AE "area" and "equal" are `level_weights`: the paper's eq. 9, and its sum
+without the factor 1/(w h); the second takes no second fit. Data: *bottle* is MVTec AD's official
+split, resized to 256x256. For *grid*, at 512x512, the official good test images were not to be
+had: `test/good` holds the last 21 of the 264 official training images and training uses the first
+243, so its figures are not comparable digit by digit with published ones. The papers' columns are
+the papers' own figures, on the official splits, with the backbone of the row; Patch AE's and the
+self-supervised paper print only means over all categories (image AUROC .9948; image / pixel AUROC
+.998 / .992).
 
 "untouched features" is PatchAE's memory on the pretrained features themselves, each level scaled
 to equal weight and the whole to unit length, as for PatchAE; "unscaled" does without either.
@@ -202,6 +230,7 @@ def run_mvtec(arguments):
                 "image AUROC": roc_auc_score(test.target, found.scores),
                 "pixel AUROC": pixel_roc_auc_score(test.masks, found.maps),
                 "AUPRO": aupro_score(test.masks, found.maps),
+                "AUPRC": pixel_average_precision_score(test.masks, found.maps),
                 "fit_s": fit_s,
                 **further,
             }
@@ -209,7 +238,7 @@ def run_mvtec(arguments):
         [
             *key,
             len(rows),
-            *(spread([row[metric] for row in rows]) for metric in METRICS),
+            *(spread([row[m] for row in rows]) if m in rows[0] else "" for m in METRICS),
             f"{np.median([row['fit_s'] for row in rows]):.0f} s",
             PAPERS.get((key[0], key[1], key[2].split(" ")[0]), ""),
         ]
@@ -299,7 +328,16 @@ def main():
         "--detectors",
         nargs="+",
         choices=DETECTORS,
-        default=["HFR-AE", "PatchAE", "SelfSupervisedAE"],
+        default=[
+            "HFR-AE",
+            "PatchAE",
+            "SelfSupervisedAE",
+            "PaDiM",
+            "FastFlow",
+            "PatchReconstruction",
+            "PatchLatentSVM",
+            "PatchRestoration",
+        ],
     )
     parser.add_argument("--categories", nargs="+", help="all below --data unless given")
     parser.add_argument("--backbones", nargs="+", default=["tf_efficientnet_lite0", "resnet18"])

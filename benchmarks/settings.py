@@ -1,4 +1,4 @@
-"""What a detector's settings do, on drawn defects: no test image is looked at, so defaults may follow.
+"""What settings do, on drawn defects: no test image is looked at, so defaults may follow.
 
 Training images of a category are split: most to fit on, the rest to draw defects onto. These
 are the named types (scratch, crack, ...), which no method is trained with.
@@ -23,7 +23,7 @@ SETTINGS = {
         "default": {},
         "max_epochs 10": {"max_epochs": 10},
         "max_epochs 40": {"max_epochs": 40},
-        "hidden_ratio 0.25": {"hidden_ratio": 0.25},
+        "hidden_ratio 1": {"hidden_ratio": 1.0},
         "kernel_sizes (3,)": {"kernel_sizes": (3,)},
         "lr 3e-4": {"lr": 3e-4},
         "weight_decay 1e-3": {"weight_decay": 1e-3},
@@ -64,10 +64,10 @@ SETTINGS = {
 }
 HAS_BACKBONE = {"FastFlow", "PaDiM"}
 NOTES = f"""{N_HELD_OUT} of the category's training images are held out: 20 stay as they are, onto
-the other 30 two defects of the named types each are drawn. Trained on the rest. One setting is changed
-at a time; mean ± standard deviation over the seeds. Drawn stains and patches of the image's own
-brightness are harder than most of what the test images hold, so these figures are for comparing
-settings, not detectors. ResNet-18 where a detector has a backbone."""
+the other 30 two defects of the named types each are drawn. Trained on the rest. One setting is
+changed at a time; mean ± standard deviation over the seeds. Drawn stains and patches of the
+image's own brightness are harder than most of what the test images hold, so these figures are for
+comparing settings, not detectors. ResNet-18 where a detector has a backbone."""
 
 
 def main():

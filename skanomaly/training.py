@@ -122,6 +122,7 @@ class Checkpoint(Callback):
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             fits = state["fit"] == self.fit_
+            finished, best = state["finished"], state["best"]
         except Exception as error:
             raise TrainingError(
                 f"{self.path} is no checkpoint, or is damaged ({error}); remove it to start anew"
@@ -135,8 +136,7 @@ class Checkpoint(Callback):
         net.optimizer_.load_state_dict(state["optimizer"])
         net.history = type(net.history)(json.loads(state["history"]))
         torch.set_rng_state(state["random"])
-        net.finished = state["finished"]
-        net.best = state["best"]
+        net.finished, net.best = finished, best
 
     def on_epoch_end(self, net, **kwargs):
         """Write the file, whole or not at all."""

@@ -331,8 +331,17 @@ def test_threshold_is_the_quantile_of_the_validation_scores():
     assert detector.offset_ == quantile_of_new(detector.validation_scores_, 0.2)
 
 
+def test_required_size_is_asked_of_every_image():
+    detector = DistanceToMean(image_size=None).fit(random_images(6))
+    detector.required_size_ = (16, 16)
+    with pytest.raises(InvalidImageError, match="image 1: is 16 x 18 pixels, expected 16 x 16"):
+        detector.predict([*random_images(1), *random_images(1, width=18)])
+
+
 def test_map_threshold_is_that_of_the_maps_maxima():
     X = random_images(20)
+    maxima = DistanceToMean(score_reduction="mean").fit(X).validation_maxima_
+    assert_allclose(maxima, -DistanceToMean().fit(X).validation_scores_)
     assert DistanceToMean().fit(X).map_threshold_ == -DistanceToMean().fit(X).offset_
     by_mean = DistanceToMean(score_reduction="mean").fit(X)
     assert by_mean.map_threshold_ == DistanceToMean().fit(X).map_threshold_

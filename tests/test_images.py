@@ -451,6 +451,11 @@ BAD_IMAGES = {
     "4 channels": (np.zeros((8, 8, 4)), {}, "has 4 channels, expected 3; convert it"),
     "grey": (np.zeros((8, 8)), {}, "has 1 channels, expected 3; convert it"),
     "C, H, W": (np.zeros((3, 8, 8)), {}, r"has 8 channels.*\(H, W, C\).*looks like \(C, H, W\)"),
+    "other size": (
+        np.zeros((9, 7, 3)),
+        {"required_size": (8, 8)},
+        "is 9 x 7 pixels, expected 8 x 8 as the others.* image_size",
+    ),
     "too small": (np.zeros((9, 7, 3)), {"min_size": 8}, "is 9 x 7 pixels .* smaller than .* 8"),
     "no height": (np.zeros((0, 8, 3)), {}, r"has no pixels \(shape \(0, 8, 3\)\)"),
     "no width": (np.zeros((8, 0, 3)), {}, r"has no pixels \(shape \(8, 0, 3\)\)"),

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from skanomaly.exceptions import TrainingError
-from skanomaly.training import AnomalyNet, Checkpoint, LearningRate, use_bfloat16
+from skanomaly.training import AnomalyNet, Checkpoint, KeepBest, LearningRate, use_bfloat16
 
 
 def linear_net(**parameters):
@@ -49,6 +49,23 @@ class InterruptInSecondEpoch(Callback):
 def test_interrupt_reaches_the_caller():
     with pytest.raises(KeyboardInterrupt):
         linear_net(callbacks=[InterruptInSecondEpoch()]).fit_on(identity_data(), identity_data(8))
+
+
+class Spoil(Callback):
+    """From the third epoch on the module gets worse."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) > 2:
+            net.module_.weight.data += 1
+
+
+def test_keep_best_ends_with_the_lowest_validation_loss():
+    data = identity_data(), identity_data(8)
+    net = linear_net(max_epochs=6, lr=0.1, callbacks=[Spoil(), KeepBest()]).fit_on(*data)
+    losses = net.history[:, "valid_loss"]
+    x = data[1].tensors[0]
+    assert min(losses) == losses[1] < losses[-1]
+    assert float(nn.MSELoss()(net.module_(x), x)) == pytest.approx(losses[1])
 
 
 def test_pickle_does_not_carry_the_data():
@@ -182,6 +199,22 @@ def test_resumed_training_is_the_uninterrupted_one(left_behind):
     assert torch.equal(resumed.module_.weight, through.module_.weight)
     assert resumed.history[:, "train_loss"] == through.history[:, "train_loss"]
     assert not left_behind.exists()
+
+
+def test_finished_training_that_another_follows_is_not_repeated(tmp_path):
+    path, data = tmp_path / "c.pt", (identity_data(), identity_data(8))
+
+    def fit():
+        torch.manual_seed(0)
+        checkpoint = Checkpoint(path, followed=True)
+        return linear_net(lr=0.1, callbacks=[("checkpoint", checkpoint)]).fit_on(*data)
+
+    first, random = fit(), torch.get_rng_state()
+    assert path.exists()
+    again = fit()
+    assert torch.equal(again.module_.weight, first.module_.weight)
+    assert again.history.to_list() == first.history.to_list()
+    assert torch.equal(torch.get_rng_state(), random)
 
 
 @pytest.mark.parametrize(

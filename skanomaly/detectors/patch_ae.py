@@ -198,6 +198,8 @@ class PatchAE(BaseImageDetector):
         Threshold on `score_samples`: what lies below is anomalous.
     validation_scores_ : ndarray, shape (n_validation,), float64
         Scores of the images kept out of training, from which `offset_` comes.
+    validation_maxima_ : ndarray, shape (n_validation,), float64
+        Their maps' largest values.
     map_threshold_ : float
         Map value that `contamination` of new normal images exceed somewhere;
         ``-offset_`` if the score is the map's maximum.

@@ -309,6 +309,148 @@ def resample(prior, codes, threshold, noise):
 
 
 class PatchRestoration(PatchDetector):
+    """Detect defects as what changes when unlikely codes of a patch are replaced by likely ones.
+
+    The latents of a patch auto-encoder are quantised by a learned codebook, and
+    an autoregressive network learns how likely each code is given those before it.
+    In a new image codes of low likelihood are drawn anew from that network, and
+    the patches decoded; where the image differs from its restoration, in
+    structural similarity, is the map [1]_.
+
+    Parameters
+    ----------
+    patch_size : int, default=63
+        Side of a patch in pixels; the paper's, as are the next three.
+    channels : sequence of int, default=(3, 4, 12, 16)
+        Of each convolution of the encoder; the last are those of the latent. The
+        decoder mirrors them.
+    kernel_sizes : sequence of int, default=(5, 3, 3, 3)
+        Of each convolution.
+    strides : sequence of int, default=(1, 1, 3, 1)
+        Of each convolution. They and the patch's size must come out even.
+    n_codes : int, default=64
+        Size of the codebook. The paper states none of this and of what follows up
+        to `stride`.
+    commitment_weight : float, default=0.25
+        Weight of the latents' distance to their codes in the loss.
+    prior_width : int, default=32
+        Channels of the autoregressive network.
+    prior_depth : int, default=4
+        Its gated residual blocks.
+    n_prior_patches : int, default=250
+        Random patches drawn of each image to train it, over all epochs.
+    prior_lr : float, default=3e-3
+        Learning rate of Adam for it, at the start.
+    likelihood_quantile : float in (0, 1), default=0.02
+        Share of the codes of training patches that are so unlikely as to be
+        replaced.
+    n_restorations : int, default=4
+        Restorations that are averaged.
+    stride : int, default=18
+        Pixels between the patches that are restored, at most their inner part of
+        39; a pixel is the mean over the patches that cover it. Smaller ones cost
+        more; multiples of 3, the step of the network, need the image encoded once.
+    n_patches : int, default=1000
+        Random patches drawn of each training image, over all epochs; the paper
+        draws about as many, and goes over them repeatedly.
+    image_size : int, (int, int) or None, default=None
+        Height and width that the network sees; None keeps each image's own.
+    value_range : (float, float) or None, default=None
+        Pixel values that mean black and white. None: by dtype for uint8 and
+        uint16, (0, 1) for floats.
+    smoothing : float, default=4.0
+        Standard deviation of the map's Gaussian, in pixels of the network's
+        input.
+    score_reduction : {"max", "mean", "sum"}, default="max"
+        From map to score.
+    contamination : float in (0, 0.5), default=0.05
+        Share of new normal images that may be called anomalous; sets `offset_`.
+    validation_fraction : float in (0, 1), default=0.2
+        Share of the images that is kept out of training, for the threshold and
+        to choose the epoch whose state is kept.
+    max_epochs : int, default=20
+        The paper's.
+    lr : float, default=3e-3
+        Learning rate of Adam at the start.
+    lr_schedule : {"cosine", "constant"}, default="cosine"
+        "cosine" lets the rate fall to zero over the epochs.
+    train_batch_size : int, default=1
+        Images whose patches make a step of training:
+        ``n_patches / max_epochs`` of each.
+    batch_size : int, default=4
+        Images that are scored at once.
+    callbacks : list of skorch callbacks or None, default=None
+        Further ones, such as `skorch.callbacks.EarlyStopping`.
+    checkpoint : path or None, default=None
+        File that keeps the state of the training after each epoch. A fit that
+        finds it there goes on from it, to the same result as without the
+        interruption, and removes it at the end. Needs an int as `random_state`.
+    device : str or torch.device, default="auto"
+        "auto" is CUDA or MPS where there is one, else the CPU.
+    n_jobs : int or None, default=None
+        Threads that read images.
+    random_state : int, RandomState or None, default=None
+        Decides the validation images, the start of what is trained, the patches
+        and everything else that is drawn.
+    verbose : int, default=0
+        1 shows a progress bar, 2 prints the losses of each epoch.
+
+    Attributes
+    ----------
+    net_ : AnomalyNet
+        The trained auto-encoder (`net_.module_`) and its history (`net_.history`),
+        in which "perplexity" says how many codes are in use.
+    prior_net_ : AnomalyNet
+        The autoregressive network and its history.
+    log_likelihood_threshold_ : float
+        Codes of lower log-likelihood are replaced.
+    noise_seed_ : int
+        What, with the image, decides the codes drawn: an image's map depends
+        neither on its place in a batch nor on the images beside it.
+    offset_ : float
+        Threshold on `score_samples`: what lies below is anomalous.
+    validation_scores_ : ndarray, shape (n_validation,), float64
+        Scores of the images kept out of training, from which `offset_` comes.
+    validation_maxima_ : ndarray, shape (n_validation,), float64
+        Their maps' largest values.
+    map_threshold_ : float
+        Map value that `contamination` of new normal images exceed somewhere;
+        ``-offset_`` if the score is the map's maximum.
+    n_channels_in_ : int
+        Channels of the images seen in `fit`.
+    min_image_size_ : int
+        Smallest height and width, in pixels, that can be scored: an image is
+        continued by reflection by half a patch.
+
+    See Also
+    --------
+    PatchReconstruction, PatchLatentSVM : The paper's other two methods.
+
+    Notes
+    -----
+    Which codes of a patch are unlikely is decided once, before any is replaced.
+    They are replaced in the order of reading, each drawn given those before it as
+    they are by then; only the surroundings of each are computed anew.
+
+    The network has no padding, so an image is encoded once for every phase of its
+    strides, not once for every patch, with the same result.
+
+    References
+    ----------
+    .. [1] N. Pinon, R. Trombetta, C. Lartizien, "Anomaly detection in image or
+           latent space of patch-based auto-encoders for industrial image
+           analysis", arXiv:2307.02495, GRETSI 2023.
+
+    Examples
+    --------
+    >>> from skanomaly import PatchRestoration
+    >>> from skanomaly.datasets import make_texture_defects
+    >>> train = make_texture_defects("brick", n_normal=10, random_state=0)
+    >>> detector = PatchRestoration(n_patches=40, max_epochs=2, prior_width=8, random_state=0)
+    >>> detector.fit(train.images).restore(train.images[:2]).shape
+    (2, 128, 128)
+    """
+
     _parameter_constraints: dict = {
         **PatchDetector._parameter_constraints,
         "n_codes": [Interval(Integral, 2, None, closed="left")],

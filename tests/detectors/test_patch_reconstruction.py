@@ -74,7 +74,7 @@ def test_stride_of_the_mean_is_at_most_what_a_patch_covers(error, side):
 
 def test_patch_too_small_for_the_window_of_ssim():
     X = np.zeros((4, 40, 40), np.uint8)
-    message = "patch_size=33 is too small for error='ssim'.*9 pixels are reconstructed.*larger"
+    message = "patch_size=33 is too small for error='ssim'.*9 pixels of a patch.*larger"
     with pytest.raises(ValueError, match=message):
         small(error="ssim").fit(X)
     small(error="ssim", patch_size=36, max_epochs=1).fit(X)
