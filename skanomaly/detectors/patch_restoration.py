@@ -163,16 +163,15 @@ class MaskedConv2d(nn.Conv2d):
     """
 
     def __init__(self, n_in, n_out, kernel_size, itself):
-        super().__init__(n_in, n_out, kernel_size, padding=kernel_size // 2)
-        mask = torch.ones(kernel_size, kernel_size)
-        center = kernel_size // 2
-        mask[center, center + itself :] = 0
-        mask[center + 1 :] = 0
+        self.reach = kernel_size // 2
+        super().__init__(n_in, n_out, (self.reach + 1, kernel_size))
+        mask = torch.ones(self.reach + 1, kernel_size)
+        mask[-1, self.reach + itself :] = 0
         self.register_buffer("mask", mask)
 
     def forward(self, h):
-        """From (n, n_in, h, w) to (n, n_out, h, w)."""
-        return F.conv2d(h, self.weight * self.mask, self.bias, padding=self.padding)
+        """Of positions that have all they see: (n, n_in, h, w) to (n, n_out, h - r, w - 2 r)."""
+        return F.conv2d(h, self.weight * self.mask, self.bias)
 
 
 class GatedBlock(nn.Module):
@@ -182,11 +181,12 @@ class GatedBlock(nn.Module):
         super().__init__()
         self.conv = MaskedConv2d(width, 2 * width, 3, itself=True)
         self.out = nn.Conv2d(width, width, 1)
+        self.reach = self.conv.reach
 
     def forward(self, h):
-        """From (n, width, h, w) to the same shape."""
+        """From (n, width, h, w) to (n, width, h - 1, w - 2)."""
         value, gate = self.conv(h).chunk(2, dim=1)
-        return h + self.out(torch.tanh(value) * torch.sigmoid(gate))
+        return h[:, :, 1:, 1:-1] + self.out(torch.tanh(value) * torch.sigmoid(gate))
 
 
 class CodePrior(nn.Module):
@@ -208,30 +208,20 @@ class CodePrior(nn.Module):
     def __init__(self, n_codes, width=32, depth=4):
         super().__init__()
         self.embedding = nn.Embedding(n_codes, width)
-        self.first = MaskedConv2d(width, width, 5, itself=False)
-        self.blocks = nn.ModuleList(GatedBlock(width) for _ in range(depth))
+        self.layers = nn.ModuleList(
+            [
+                MaskedConv2d(width, width, 5, itself=False),
+                *(GatedBlock(width) for _ in range(depth)),
+            ]
+        )
         self.last = nn.Sequential(nn.GELU(), nn.Conv2d(width, n_codes, 1))
-        self.reach = 2 + depth
+        self.reach = sum(layer.reach for layer in self.layers)
 
-    def forward(self, codes, inside=None):
-        """Logits of each code.
-
-        Parameters
-        ----------
-        codes : tensor, shape (n, h, w), int64
-        inside : tensor, shape (n, 1, h, w), or None
-            1 where `codes` belongs to the grid, 0 beyond its border; None if
-            all does.
-
-        Returns
-        -------
-        tensor, shape (n, n_codes, h, w)
-        """
-        # Beyond the border convolutions see zeros, whatever the codes there are.
-        inside = 1 if inside is None else inside
-        h = self.first(self.embedding(codes).permute(0, 3, 1, 2) * inside)
-        for block in self.blocks:
-            h = block(h * inside)
+    def forward(self, codes):
+        """Logits (n, n_codes, h, w) of each code of grids (n, h, w)."""
+        h = self._embed(codes)
+        for layer in self.layers:
+            h = layer(F.pad(h, (layer.reach, layer.reach, layer.reach, 0)))
         return self.last(h)
 
     def log_likelihood(self, codes):
@@ -254,8 +244,14 @@ class CodePrior(nn.Module):
         i = rows[:, None, None] + torch.arange(r + 1, device=codes.device)[:, None]
         j = columns[:, None, None] + torch.arange(2 * r + 1, device=codes.device)
         n = torch.arange(len(codes), device=codes.device)[:, None, None]
-        logits = self(padded[n, i, j], inside[0, i, j][:, None])
-        return logits[:, :, r, r].softmax(dim=1)
+        h, inside = self._embed(padded[n, i, j]), inside[0, i, j][:, None]
+        for layer in self.layers:  # each takes away what only it has needed
+            h = layer(h * inside)  # beyond the grid's border `forward` pads with zeros
+            inside = inside[:, :, layer.reach :, layer.reach : -layer.reach]
+        return self.last(h)[:, :, 0, 0].softmax(dim=1)
+
+    def _embed(self, codes):
+        return self.embedding(codes).permute(0, 3, 1, 2)
 
 
 class CodeLoss(nn.CrossEntropyLoss):
