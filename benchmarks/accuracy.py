@@ -110,8 +110,7 @@ DETECTORS = {
         {
             "mean squared": {},
             "central squared": {"aggregation": "center"},
-            "mean SSIM": {"aggregation": "mean", "error": "ssim"},
-            "central SSIM": {"aggregation": "center", "error": "ssim"},
+            "mean SSIM, stride 3": {"aggregation": "mean", "error": "ssim", "stride": 3},
         },
         has_backbone=False,
     ),

@@ -1,4 +1,4 @@
-"""The pictures of docs/: of evaluation.md, with its report, and of artificial-defects.md."""
+"""The pictures of docs/: evaluation.md (and its report), artificial-defects.md, the study."""
 
 import argparse
 from pathlib import Path
@@ -10,10 +10,17 @@ from matplotlib.figure import Figure
 from PIL import Image
 from skimage import data
 
-from skanomaly import HierarchicalFeatureAE
+from skanomaly import (
+    HierarchicalFeatureAE,
+    PaDiM,
+    PatchLatentSVM,
+    PatchReconstruction,
+    PatchRestoration,
+)
 from skanomaly.datasets import make_texture_defects
 from skanomaly.metrics import evaluate
 from skanomaly.plotting import AnomalyMapDisplay, PROCurveDisplay, ScoreHistogramDisplay
+from skanomaly.plotting._common import draw_outline
 from skanomaly.synthesis import CORRUPTION_TYPES, DEFECT_TYPES, DefectGenerator
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -104,7 +111,39 @@ def _strip(types, photographs, seed):
     return np.concatenate(cells, axis=1).astype(np.float64)
 
 
-PICTURES = {"evaluation": evaluation, "defects": defects}
+def patches():
+    """Maps of the detectors on patch auto-encoders, and of PaDiM, on the same images."""
+    train = make_texture_defects("brick", n_normal=30, random_state=0)
+    test = make_texture_defects("brick", split="test", n_normal=1, random_state=1)
+    shown = [int(np.flatnonzero(test.defect_types == kind)[1]) for kind in DEFECT_TYPES]
+    shown = [0, *shown]
+    X, masks = test.images[shown], test.masks[shown]
+    detectors = [
+        make(random_state=0).fit(train.images)
+        for make in (PatchReconstruction, PatchLatentSVM, PatchRestoration)
+    ]
+    detectors.append(PaDiM(image_size=128, random_state=0).fit(train.images))
+    figure = Figure(figsize=(1.5 * len(shown) + 1, 1.55 * (len(detectors) + 2)), dpi=90)
+    axes = figure.subplots(
+        len(detectors) + 2, len(shown), gridspec_kw={"wspace": 0.04, "hspace": 0.04}
+    )
+    figure.subplots_adjust(left=0.11, right=0.99, bottom=0.01, top=0.96)
+    rows = [("image", X, "gray", 255), ("restored", detectors[2].restore(X), "gray", 1)]
+    for detector in detectors:
+        limit = 2 * detector.map_threshold_
+        rows.append((type(detector).__name__, detector.transform(X), "inferno", limit))
+    for (name, pictures, colours, limit), line in zip(rows, axes):
+        line[0].set_ylabel(name.replace("Patch", "Patch\n").replace("Latent", ""), fontsize=8)
+        for picture, mask, kind, ax in zip(pictures, masks, test.defect_types[shown], line):
+            ax.imshow(picture, cmap=colours, vmin=0, vmax=limit)
+            draw_outline(ax, mask)
+            ax.set(xticks=[], yticks=[])
+            if name == "image":
+                ax.set_title(kind, fontsize=8)
+    figure.savefig(IMAGES / "patches.png")
+
+
+PICTURES = {"evaluation": evaluation, "defects": defects, "patches": patches}
 
 
 def main():

@@ -32,7 +32,7 @@ SETTINGS = {
         "default": {},
         "all dimensions": {"dim": None},
         "regularization 0.001": {"regularization": 0.001},
-        "shrinkage 0.1": {"shrinkage": 0.1},
+        "no shrinkage": {"shrinkage": 0.0},
     },
     "PatchReconstruction": {
         "default": {},

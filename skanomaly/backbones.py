@@ -154,12 +154,7 @@ class FeaturePyramid(nn.Module):
             If an image cannot be used, is smaller than the largest stride, or
             reaches the network in another size than the first.
         """
-        images.min_size = max(self.strides)
-        if images.image_size is not None and min(images.image_size) < images.min_size:
-            raise InvalidImageError(
-                f"image_size={images.image_size} is smaller than the stride of {self.name}, "
-                f"{images.min_size} pixels; choose a larger one"
-            )
+        self.require_size(images)
         levels, own_sizes = None, []
         for pixels, sizes in images.batches(batch_size, n_jobs):
             features = self(pixels.to(self.mean.device))
@@ -176,6 +171,25 @@ class FeaturePyramid(nn.Module):
                 level[start:stop] = feature.cpu()
             own_sizes += sizes
         return FeatureDataset(levels, own_sizes)
+
+    def require_size(self, images):
+        """Have images smaller than the largest stride refused when they are read.
+
+        Parameters
+        ----------
+        images : ImageDataset
+
+        Raises
+        ------
+        InvalidImageError
+            If they are resized to less.
+        """
+        images.min_size = max(self.strides)
+        if images.image_size is not None and min(images.image_size) < images.min_size:
+            raise InvalidImageError(
+                f"image_size={images.image_size} is smaller than the stride of {self.name}, "
+                f"{images.min_size} pixels; choose a larger one"
+            )
 
     def _is_tuned(self):
         return any(parameter.requires_grad for parameter in self.parameters())

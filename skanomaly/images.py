@@ -451,9 +451,9 @@ def _check_size(image, min_size, required_size):
         )
     if min(height, width) < min_size:
         raise InvalidImageError(
-            f"is {height} x {width} pixels with {channels} channels, smaller than the network's "
-            f"stride of {min_size}; images are (H, W) or (H, W, C) and a batch has one dimension "
-            "more"
+            f"is {height} x {width} pixels with {channels} channels, smaller than the "
+            f"{min_size} that the method needs; images are (H, W) or (H, W, C) and a batch has one "
+            "dimension more"
         )
 
 

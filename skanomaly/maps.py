@@ -16,6 +16,9 @@ from scipy import ndimage
 
 SCORE_REDUCTIONS = ("max", "mean", "sum")
 
+# Side in pixels of the window of structural similarity.
+SSIM_WINDOW = 11
+
 
 def normalized_residual(f_enc, f_dec):
     r"""Half the squared distance between two features of unit length.
@@ -41,7 +44,7 @@ def normalized_residual(f_enc, f_dec):
     return 0.5 * (unit_enc - unit_dec).square().sum(dim=1)
 
 
-def structural_similarity(x, y, window=11, sigma=1.5):
+def structural_similarity(x, y, window=SSIM_WINDOW, sigma=1.5):
     r"""Structural similarity of two images around each pixel, averaged over channels.
 
     .. math:: \frac{(2 \mu_x \mu_y + C_1)(2 \sigma_{xy} + C_2)}
@@ -73,8 +76,9 @@ def structural_similarity(x, y, window=11, sigma=1.5):
     # Differences from 1/2 keep the squares small, and with them what subtracting them loses.
     moments = torch.stack([x - 0.5, y - 0.5, (x - 0.5) ** 2, (y - 0.5) ** 2, (x - 0.5) * (y - 0.5)])
     moments = moments.reshape(-1, 1, height, width)
-    moments = torch.nn.functional.conv2d(moments, weights.view(1, 1, -1, 1))
-    moments = torch.nn.functional.conv2d(moments, weights.view(1, 1, 1, -1))
+    with torch.backends.cudnn.flags(allow_tf32=False):  # its 10 bits would swamp the variances
+        moments = torch.nn.functional.conv2d(moments, weights.view(1, 1, -1, 1))
+        moments = torch.nn.functional.conv2d(moments, weights.view(1, 1, 1, -1))
     mean_x, mean_y, xx, yy, xy = moments.view(5, n, channels, *moments.shape[2:])
     var_x, var_y, cov = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
     mean_x, mean_y = mean_x + 0.5, mean_y + 0.5

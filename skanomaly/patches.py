@@ -8,7 +8,9 @@ a stride, once for every shift below it (a *phase*).
 
 from __future__ import annotations
 
+import copy
 from itertools import count, product
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -146,15 +148,37 @@ def _transposed(n_in, n_out, k, s):
     return nn.ConvTranspose2d(n_in, n_out, k, s, padding=k - s)
 
 
+def check_sizes(name, numbers):
+    """Check a parameter that holds one size or more.
+
+    Parameters
+    ----------
+    name : str
+    numbers : sequence
+
+    Raises
+    ------
+    ValueError
+        If it is empty, or holds anything but whole numbers from 1 on.
+    """
+    wrong = [n for n in numbers if not isinstance(n, Integral) or n < 1]
+    if wrong or not len(numbers):
+        found = repr(wrong[0]) if wrong else "nothing"
+        raise ValueError(f"{name}={tuple(numbers)} holds {found}; use whole numbers from 1 on")
+
+
 def _check_layers(channels, kernel_sizes, strides):
     if not len(channels) == len(kernel_sizes) == len(strides) > 0:
         raise ValueError(
             "channels, kernel_sizes and strides have a number for each convolution; got "
             f"{len(channels)}, {len(kernel_sizes)} and {len(strides)} numbers"
         )
-    for name, numbers in (("channels", channels), ("strides", strides)):
-        if min(numbers) < 1:
-            raise ValueError(f"{name}={tuple(numbers)} holds {min(numbers)}; use 1 or more")
+    for name, numbers in (
+        ("channels", channels),
+        ("kernel_sizes", kernel_sizes),
+        ("strides", strides),
+    ):
+        check_sizes(name, numbers)
     for k, s in zip(kernel_sizes, strides):
         if s > k:
             raise ValueError(
@@ -245,7 +269,7 @@ class Phase(NamedTuple):
 
 
 def patch_places(size, stride):
-    """Where patches begin along an axis of a continued image: one for every `stride` pixels.
+    """Where patches begin along an axis of a continued image: `stride` pixels apart, centred.
 
     Parameters
     ----------
@@ -259,8 +283,31 @@ def patch_places(size, stride):
         Central pixels in the image, which is also where the patches begin in
         the image as `continued` gives it back.
     """
-    places = stride // 2 + stride * np.arange(-(-size // stride))
-    return np.minimum(places, size - 1)
+    n = -(-size // stride)
+    return (size - stride * (n - 1)) // 2 + stride * np.arange(n)
+
+
+def interpolate_places(maps, places, size):
+    """Maps of images' size from values at places, bilinear; the outermost go on to the border.
+
+    Parameters
+    ----------
+    maps : tensor, shape (n, number of rows, number of columns)
+    places : (ndarray of int, ndarray of int)
+        Pixel rows and columns of the values.
+    size : (int, int)
+        Height and width of the images.
+
+    Returns
+    -------
+    tensor, shape (n, *size)
+    """
+    for axis, (p, n) in enumerate(zip(places, size), start=1):
+        if len(p) != n:
+            matrix = np.stack([np.interp(np.arange(n), p, e) for e in np.eye(len(p))], axis=1)
+            matrix = torch.from_numpy(matrix).to(maps)
+            maps = torch.tensordot(maps, matrix, dims=([axis], [1])).movedim(2, axis)
+    return maps
 
 
 def continued(x, patch_size):
@@ -360,6 +407,12 @@ class PatchDataset(Dataset):
     def __init__(self, images, patch_size, n_patches, *, fixed=False, n_jobs=None):
         self.images = images.in_memory(n_jobs=n_jobs)
         self.patch_size, self.n_patches, self.fixed = patch_size, n_patches, fixed
+
+    def drawing(self, n_patches):
+        """The same images, of which other numbers of patches are drawn."""
+        other = copy.copy(self)
+        other.n_patches = n_patches
+        return other
 
     def __len__(self):
         return len(self.images)

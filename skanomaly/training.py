@@ -105,18 +105,22 @@ class Checkpoint(Callback):
     Parameters
     ----------
     path : path
+    settings : object, default=None
+        What a fit must share to go on from the file, besides module, optimizer,
+        batch size, epochs, number of images and random state; by its `repr`.
     followed : bool, default=False
         Whether another training follows in the same fit. The file is then kept, so
         that a fit interrupted in the other need not repeat this one.
     """
 
-    def __init__(self, path, followed=False):
+    def __init__(self, path, settings=None, followed=False):
         self.path = path
+        self.settings = settings
         self.followed = followed
 
     def on_train_begin(self, net, X=None, **kwargs):
         """Go on from the file, if there is one."""
-        self.fit_ = _fingerprint(net, len(X))
+        self.fit_ = _fingerprint(net, len(X), self.settings)
         if not os.path.exists(self.path):
             return
         try:
@@ -168,9 +172,9 @@ class Checkpoint(Callback):
         Path(self.path).unlink(missing_ok=True)
 
 
-def _fingerprint(net, n_images):
+def _fingerprint(net, n_images, settings):
     """What must be equal for one training to go on with another's state."""
-    settings = net.module_, net.optimizer_, net.batch_size, net.max_epochs, n_images
+    settings = net.module_, net.optimizer_, net.batch_size, net.max_epochs, n_images, settings
     digest = hashlib.sha256(repr(settings).encode())
     digest.update(torch.get_rng_state().numpy().tobytes())
     return digest.hexdigest()
@@ -312,6 +316,10 @@ class AnomalyNet(NeuralNet):
                 )
 
 
+# Parameters of detectors that do not change what is trained.
+_WITHOUT_EFFECT = {"callbacks", "checkpoint", "device", "engine", "memory", "n_jobs", "verbose"}
+
+
 def training_callbacks(detector, warmup=0.0, stage=None, keep_best=False):
     """The callbacks that a detector's parameters ask for, and the user's own.
 
@@ -343,7 +351,12 @@ def training_callbacks(detector, warmup=0.0, stage=None, keep_best=False):
                 f"got random_state={detector.random_state!r}"
             )
         path = f"{detector.checkpoint}.first" if stage == 1 else detector.checkpoint
-        callbacks.append(("checkpoint", Checkpoint(path, followed=stage == 1)))
+        settings = {
+            name: value
+            for name, value in detector.get_params(deep=False).items()
+            if name not in _WITHOUT_EFFECT
+        }
+        callbacks.append(("checkpoint", Checkpoint(path, settings, followed=stage == 1)))
     return callbacks
 
 

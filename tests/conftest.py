@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy.interpolate import RegularGridInterpolator
 from torch import nn
 
 from skanomaly import HierarchicalFeatureAE
@@ -42,6 +44,15 @@ def textures():
         "brick", split="test", n_normal=6, n_defective=6, image_size=64, random_state=0
     )
     return train, test
+
+
+def interpolated(values, places, size):
+    """Maps of images' size from values (n, rows, columns) at places, going on to the border."""
+    inner = [np.clip(np.arange(n), p[0], p[-1]) for p, n in zip(places, size)]
+    at = np.stack(np.meshgrid(*inner, indexing="ij"), axis=-1)
+    places = [np.append(p, p[-1] + 1) for p in places]  # two, where there is but one
+    values = np.pad(values, [(0, 0), (0, 1), (0, 1)], mode="edge")
+    return np.stack([RegularGridInterpolator(places, v)(at) for v in values])
 
 
 def small_detector(**parameters):

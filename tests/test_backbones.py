@@ -314,7 +314,7 @@ def test_extract_refuses_an_image_size_below_the_stride(lite0):
 
 def test_extract_names_an_image_smaller_than_the_stride(lite0):
     images = [np.zeros((64, 64, 3), np.uint8), np.zeros((64, 15, 3), np.uint8)]
-    with pytest.raises(InvalidImageError, match="image 1: is 64 x 15 pixels.*stride of 16"):
+    with pytest.raises(InvalidImageError, match="image 1: is 64 x 15 pixels.*smaller than the 16"):
         lite0.extract(ImageDataset(images, image_size=(64, 64)))
 
 

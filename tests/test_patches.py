@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import as_if_trained
+from conftest import as_if_trained, interpolated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -19,6 +19,7 @@ from skanomaly.patches import (
     PatchMean,
     Phase,
     continued,
+    interpolate_places,
     patch_places,
 )
 
@@ -83,10 +84,14 @@ def test_other_sizes_follow(parameters, step):
         ({"channels": (3, 4)}, "a number for each convolution; got 2, 4 and 4 numbers"),
         ({"strides": (1, 1, 3)}, "got 4, 4 and 3 numbers"),
         ({"channels": (), "kernel_sizes": (), "strides": ()}, "got 0, 0 and 0 numbers"),
-        ({"strides": (1, 0, 3, 1)}, r"strides=\(1, 0, 3, 1\) holds 0; use 1 or more"),
-        ({"channels": (3, 4, 12, -1)}, r"channels=\(3, 4, 12, -1\) holds -1; use 1 or more"),
+        ({"strides": (1, 0, 3, 1)}, r"strides=\(1, 0, 3, 1\) holds 0; use whole numbers from 1 on"),
+        (
+            {"channels": (3, 4, 12, -1)},
+            r"channels=\(3, 4, 12, -1\) holds -1; use whole numbers",
+        ),
         ({"strides": (1, 1, 4, 1)}, "holds 4 for a kernel of 3, .*no stride may exceed its kernel"),
-        ({"kernel_sizes": (5, 3, 0, 3)}, "holds 3 for a kernel of 0"),
+        ({"kernel_sizes": (5, 3, 0, 3)}, "holds 0; use whole numbers"),
+        ({"kernel_sizes": (5, 3, 3.0, 3)}, r"holds 3\.0; use whole numbers"),
         ({"patch_size": 64}, "patch_size=64 leaves pixels over with .* that fits them is 66"),
         ({"patch_size": 24}, "patch_size=24 leaves no pixel to reconstruct .* is 27"),
     ],
@@ -370,3 +375,21 @@ def test_patches_cover_an_image_up_to_a_stride_of_their_side(side, rim, size, da
     for place in patch_places(size, stride):
         mean.add(torch.ones(side, side), place, 0)
     assert (mean.n_covering > 0).all()
+
+
+@property_test
+@given(stride=st.integers(1, 9), height=st.integers(1, 30), width=st.integers(1, 30))
+def test_interpolation_between_places(stride, height, width):
+    places = patch_places(height, stride), patch_places(width, stride)
+    values = torch.rand(2, *map(len, places), generator=torch.Generator().manual_seed(0))
+    found = interpolate_places(values, places, (height, width))
+    expected = interpolated(values, places, (height, width))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@property_test
+@given(stride=st.integers(1, 40), size=st.integers(1, 200))
+def test_places_are_of_one_phase_and_centred(stride, size):
+    places = patch_places(size, stride)
+    assert len(set(places % stride)) == 1
+    assert abs(places[0] - (size - 1 - places[-1])) <= 1

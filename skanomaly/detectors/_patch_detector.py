@@ -39,21 +39,25 @@ class PatchDetector(BaseImageDetector):
             n_channels, self.patch_size, self.channels, self.kernel_sizes, self.strides
         )
 
-    def _fit_on_patches(
-        self, images, validation, module, criterion, *, n_patches=None, stage=None, **settings
-    ):
-        """Train a module on random patches; over all epochs `n_patches` are drawn of an image."""
-        self.min_image_size_ = images.min_size = validation.min_size = self.patch_size // 2 + 1
+    def _open_patches(self, images, validation):
+        """Data sets of random patches, to learn from and to compare epochs by."""
+        for part in (images, validation):
+            part.min_size = self.min_image_size_
         if images.image_size is not None and min(images.image_size) < images.min_size:
             raise InvalidImageError(
                 f"image_size={images.image_size} is too small for patch_size={self.patch_size}, "
                 f"which takes {images.min_size} pixels; choose a larger one, or smaller patches"
             )
-        n_patches = -(-(n_patches or self.n_patches) // self.max_epochs)
-        train, held_out = (
-            PatchDataset(part, self.patch_size, n_patches, fixed=fixed, n_jobs=self.n_jobs)
+        return [
+            PatchDataset(part, self.patch_size, 1, fixed=fixed, n_jobs=self.n_jobs)
             for part, fixed in ((images, False), (validation, True))
-        )
+        ]
+
+    def _fit_on_patches(
+        self, patches, module, criterion, *, n_patches=None, stage=None, **settings
+    ):
+        """Train a module; over all epochs `n_patches` are drawn of each image."""
+        n_patches = -(-(n_patches or self.n_patches) // self.max_epochs)
         training = training_callbacks(self, stage=stage, keep_best=True)
         callbacks = [*settings.pop("callbacks", []), *training]
         net = AnomalyNet(
@@ -71,7 +75,7 @@ class PatchDetector(BaseImageDetector):
             verbose=self.verbose,
             **settings,
         )
-        return net.fit_on(train, held_out)
+        return net.fit_on(*(part.drawing(n_patches) for part in patches))
 
 
 class PatchLoss(nn.Module):

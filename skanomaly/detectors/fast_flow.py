@@ -11,6 +11,7 @@ from torch import nn
 
 from ..backbones import FeatureDataset, FeaturePyramid
 from ..base import BaseImageDetector
+from ..patches import check_sizes
 from ..training import AnomalyNet, training_callbacks
 
 # Scale factors of a coupling lie between exp(-CLAMP) and exp(CLAMP).
@@ -337,6 +338,7 @@ class FastFlow(BaseImageDetector):
         self.verbose = verbose
 
     def _fit_images(self, images, validation):
+        check_sizes("kernel_sizes", self.kernel_sizes)
         if any(k % 2 == 0 for k in self.kernel_sizes):
             raise ValueError(f"kernel_sizes={self.kernel_sizes} holds an even number; use odd ones")
         self.encoder_ = FeaturePyramid(

@@ -27,8 +27,8 @@ class PositionwiseGaussian(nn.Module):
         Added to the diagonal of each covariance.
     shrinkage : "auto" or float in [0, 1], default="auto"
         Share of the covariance that is replaced by the multiple of the identity
-        of equal trace. "auto" is the oracle approximating shrinkage where no
-        more vectors than dimensions were seen, else none.
+        of equal trace. "auto" is the oracle approximating shrinkage: much for few
+        vectors, and the less the more there are.
 
     Attributes
     ----------
@@ -62,15 +62,14 @@ class PositionwiseGaussian(nn.Module):
         self.mean += n / self.n_seen * delta
         self._whitening = None
 
-    def covariance(self):
-        """Regularised covariances, (n_positions, d, d)."""
-        sigma = self.scatter / max(1, self.n_seen - 1)
-        d = sigma.shape[1]
+    def covariance(self, positions=slice(None)):
+        """Regularised covariances of some positions, (n_positions, d, d)."""
+        sigma = self.scatter[positions] / max(1, self.n_seen - 1)
         diagonal = sigma.diagonal(dim1=1, dim2=2)
         mu = diagonal.mean(dim=1, keepdim=True)
         rho = self.shrinkage
         if rho == "auto":
-            rho = _oas(sigma, self.n_seen) if self.n_seen <= d else torch.zeros_like(mu)
+            rho = _oas(sigma, self.n_seen)
         sigma *= 1 - torch.as_tensor(rho, device=sigma.device).view(-1, 1, 1)
         diagonal += rho * mu + self.regularization
         return sigma
@@ -78,7 +77,8 @@ class PositionwiseGaussian(nn.Module):
     def forward(self, x):
         """Mahalanobis distances (n, n_positions) of vectors (n, n_positions, d)."""
         if self._whitening is None:
-            self._whitening = _whitening(self.covariance())
+            parts = torch.arange(len(self.mean), device=self.mean.device).split(256)
+            self._whitening = torch.cat([_whitening(self.covariance(part)) for part in parts])
         deviations = (x - self.mean).permute(1, 2, 0)  # (n_positions, d, n)
         return torch.bmm(self._whitening, deviations).norm(dim=1).T
 
@@ -93,7 +93,13 @@ class PositionwiseGaussian(nn.Module):
 
 def _whitening(covariance):
     """W with W' W the covariance's inverse: the inverse of its Cholesky factor."""
-    cholesky = torch.linalg.cholesky(covariance)
+    try:
+        cholesky = torch.linalg.cholesky(covariance)
+    except torch.linalg.LinAlgError as error:
+        raise ValueError(
+            "the covariance of some position is singular in single precision; raise "
+            "regularization or shrinkage, or fit on more images"
+        ) from error
     identity = torch.eye(covariance.shape[1], device=covariance.device)
     return torch.linalg.solve_triangular(cholesky, identity, upper=False)
 
@@ -136,8 +142,9 @@ class PaDiM(BaseImageDetector):
         Added to the diagonal of each covariance; the paper's.
     shrinkage : "auto" or float in [0, 1], default="auto"
         How far each covariance is drawn towards a multiple of the identity.
-        "auto" is the oracle approximating shrinkage where no more images
-        than dimensions were seen, and none otherwise. The paper shrinks nothing.
+        "auto" is the oracle approximating shrinkage, a share that falls with the
+        number of images: without it, distances of new images are inflated until
+        that number is several times `dim`. The paper shrinks nothing (0.0).
     image_size : int, (int, int) or None, default=256
         Height and width that the network sees; None keeps each image's own,
         which must then be one.
@@ -216,7 +223,7 @@ class PaDiM(BaseImageDetector):
         "weights": [str, os.PathLike, None],
         "layers": [tuple, list],
         "dim": [Interval(Integral, 1, None, closed="left"), None],
-        "regularization": [Interval(Real, 0, None, closed="left")],
+        "regularization": [Interval(Real, 0, None, closed="neither")],
         "shrinkage": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")],
         "memory": [str, os.PathLike, HasMethods("cache"), None],
         "engine": [StrOptions({"auto", "onnx", "torch"})],
@@ -269,9 +276,11 @@ class PaDiM(BaseImageDetector):
         """Take further normal images into account.
 
         The Gaussians become those of all images so far. `validation_fraction` of
-        the new ones is kept out, rounded, and their scores join those that set
-        the threshold; earlier scores stay as they were. If it fails, the detector
-        stays as it was. The first call is `fit`.
+        the new ones is kept out, rounded (none of one or two by default), and
+        their scores join those that set the threshold. Earlier scores stay as they
+        were under the Gaussians of their time, so a threshold from a first fit on
+        few images lags behind; then fit anew. If it fails, the detector stays as it
+        was. The first call is `fit`.
 
         Parameters
         ----------
@@ -289,7 +298,7 @@ class PaDiM(BaseImageDetector):
         self._validate_params()
         images = self._open(X)
         order = check_random_state(self.random_state).permutation(len(images))
-        n_held_out = round(self.validation_fraction * len(images))
+        n_held_out = min(round(self.validation_fraction * len(images)), len(images) - 1)
         updated = copy.copy(self)
         updated.gaussian_ = copy.deepcopy(self.gaussian_)
         updated._update(images.subset(np.sort(order[n_held_out:])))
@@ -310,7 +319,7 @@ class PaDiM(BaseImageDetector):
         ).to(self._device)
         self.min_image_size_ = max(self.encoder_.strides)
         for part in (images, validation):
-            part.min_size = self.min_image_size_
+            self.encoder_.require_size(part)
         size = tuple(images[0].shape[1:])
         self.required_size_ = size if self.image_size is None else None
         for part in (images, validation):

@@ -13,7 +13,7 @@ from sklearn.svm import OneClassSVM
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from ..patches import PatchDataset, continued, patch_places
+from ..patches import continued, interpolate_places, patch_places
 from ._patch_detector import PatchDetector, PatchLoss
 
 # Latents gathered at a time, in elements; more is slower on a CPU, for want of cache.
@@ -279,8 +279,10 @@ class PatchLatentSVM(PatchDetector):
 
     def _fit_images(self, images, validation):
         module = self._make_autoencoder(images.n_channels)
-        self.net_ = self._fit_on_patches(images, validation, module, PatchLoss)
-        z = self._latents(images, self.n_estimators * self.n_support)
+        self.min_image_size_ = self.patch_size // 2 + 1
+        patches = self._open_patches(images, validation)
+        self.net_ = self._fit_on_patches(patches, module, PatchLoss)
+        z = self._latents(patches[0], self.n_estimators * self.n_support)
         self.estimators_ = [
             self._fit_machine(part) for part in np.array_split(z, self.n_estimators)
         ]
@@ -291,7 +293,7 @@ class PatchLatentSVM(PatchDetector):
         maps = pixels.new_empty(len(pixels), *map(len, places))
         for phase in self.net_.module_.phases(continued(pixels, self.patch_size), *places):
             phase.put(maps, -self._decisions(phase))
-        return maps
+        return interpolate_places(maps, places, pixels.shape[2:])
 
     def _decisions(self, phase):
         """Decision values of a phase's patches, (n, rows, columns)."""
@@ -304,19 +306,22 @@ class PatchLatentSVM(PatchDetector):
             values.append(self.machines_(windows.reshape(-1, d)).view(n, -1, n_columns))
         return torch.cat(values, dim=1)
 
-    def _latents(self, images, n):
-        """Latents of n random patches, drawn evenly from the images, (n, d)."""
-        patches = PatchDataset(images, self.patch_size, -(-n // len(images)), n_jobs=self.n_jobs)
+    def _latents(self, patches, n):
+        """Latents of n random patches, drawn evenly from the images, (n, d) in random order."""
+        network, patches = self.net_.module_, patches.drawing(-(-n // len(patches)))
         self._place(self._device)
-        z = []
-        for i in range(len(patches)):
+        d = network.latent_size**2 * self.channels[-1]
+        order = torch.randperm(len(patches) * patches.n_patches)
+        z = torch.empty(n, d)
+        for i, rows in enumerate(order.split(patches.n_patches)):
             with torch.inference_mode():
-                x = patches.__getitems__([i]).to(self._device)
-                z.append(self.net_.module_.encode(x).permute(0, 2, 3, 1).flatten(1).cpu())
-        z = torch.cat(z)
-        return z[torch.randperm(len(z))[:n]].double().numpy()
+                latents = network.encode(patches.__getitems__([i]).to(self._device))
+            kept = rows < n
+            z[rows[kept]] = latents.permute(0, 2, 3, 1).flatten(1).cpu()[kept]
+        return z.numpy()
 
     def _fit_machine(self, z):
+        z = z.astype(np.float64)
         gamma = self.gamma
         if gamma == "scale":
             gamma = 1 / (z.shape[1] * z.var())

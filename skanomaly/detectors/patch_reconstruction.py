@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from sklearn.utils._param_validation import StrOptions
 
-from ..maps import structural_similarity
-from ..patches import PatchMean, continued, patch_places
+from ..maps import SSIM_WINDOW, structural_similarity
+from ..patches import PatchMean, continued, interpolate_places, patch_places
 from ._patch_detector import PatchDetector, PatchLoss
-
-SSIM_WINDOW = 11
 
 
 class PatchReconstruction(PatchDetector):
@@ -200,6 +198,12 @@ class PatchReconstruction(PatchDetector):
 
     def _fit_images(self, images, validation):
         module = self._make_autoencoder(images.n_channels)
+        self._check_coverage(module)
+        self.min_image_size_ = self.patch_size // 2 + 1
+        patches = self._open_patches(images, validation)
+        self.net_ = self._fit_on_patches(patches, module, PatchLoss)
+
+    def _check_coverage(self, module):
         side = self.patch_size - 2 * self._rim(module)
         if side < 1:
             raise ValueError(
@@ -212,9 +216,9 @@ class PatchReconstruction(PatchDetector):
                 f"stride={self.stride} leaves pixels that no patch covers: a patch gives the error "
                 f"of its {side} inner pixels; choose a stride of at most {side}"
             )
-        self.net_ = self._fit_on_patches(images, validation, module, PatchLoss)
 
     def _compute_maps(self, pixels):
+        self._check_coverage(self.net_.module_)
         places = [patch_places(size, self.stride) for size in pixels.shape[2:]]
         x = continued(pixels, self.patch_size)
         rim = self._rim(self.net_.module_)
@@ -226,7 +230,7 @@ class PatchReconstruction(PatchDetector):
         maps = pixels.new_empty(len(pixels), *map(len, places))
         for phase in self.net_.module_.phases(x, *places):
             phase.put(maps, phase.at(self._errors(x, phase), self.patch_size // 2 - rim))
-        return maps
+        return interpolate_places(maps, places, pixels.shape[2:])
 
     def _rim(self, network):
         """Pixels at each border of a patch for which it gives no error."""

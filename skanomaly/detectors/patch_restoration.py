@@ -14,11 +14,9 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from ..base import stack
-from ..maps import structural_similarity
-from ..patches import PatchDataset, PatchMean, continued, patch_places
+from ..maps import SSIM_WINDOW, structural_similarity
+from ..patches import PatchMean, continued, patch_places
 from ._patch_detector import PatchDetector, PatchLoss
-
-SSIM_WINDOW = 11
 
 # Training patches whose codes' likelihoods set the threshold.
 N_THRESHOLD_PATCHES = 2000
@@ -34,16 +32,23 @@ class VectorQuantizer(nn.Module):
     Parameters
     ----------
     n_codes, dim : int
-    decay : float, default=0.99
+    decay : float, default=0.97
         Share of the averages that a step of training keeps.
+
+    Attributes
+    ----------
+    codes : tensor, shape (n_codes, dim)
+    used : tensor, shape (n_codes,)
+        How many vectors were assigned to each in training, until it is set to zero.
     """
 
-    def __init__(self, n_codes, dim, decay=0.99):
+    def __init__(self, n_codes, dim, decay=0.97):
         super().__init__()
         self.decay = decay
         self.register_buffer("codes", torch.zeros(n_codes, dim))
         self.register_buffer("counts", torch.zeros(n_codes))
         self.register_buffer("sums", torch.zeros(n_codes, dim))
+        self.register_buffer("used", torch.zeros(n_codes))
 
     def forward(self, z):
         """Quantise latents.
@@ -75,8 +80,8 @@ class VectorQuantizer(nn.Module):
         return self.codes[indices].permute(0, 3, 1, 2)
 
     def perplexity(self):
-        """How many codes are in use: the exponential of the entropy of their use."""
-        p = self.counts / self.counts.sum()
+        """How many codes are in use: the exponential of the entropy of `used`."""
+        p = self.used / self.used.sum()
         return float(torch.exp(torch.special.entr(p).sum()))
 
     def _nearest(self, vectors):
@@ -89,11 +94,12 @@ class VectorQuantizer(nn.Module):
         if not self.counts.any():
             self._revive(torch.ones_like(self.counts, dtype=torch.bool), vectors)
         assigned = F.one_hot(self._nearest(vectors), len(self.codes)).to(vectors.dtype)
+        self.used += assigned.sum(dim=0)
         share = len(self.codes) / len(vectors)  # so that codes used evenly count 1 each
         self.counts.lerp_(share * assigned.sum(dim=0), 1 - self.decay)
         self.sums.lerp_(share * assigned.T @ vectors, 1 - self.decay)
         self.codes.copy_(self.sums / self.counts.clamp(min=1e-6)[:, None])
-        self._revive(self.counts < 0.01, vectors)
+        self._revive(self.counts < 0.1, vectors)
 
     def _revive(self, dead, vectors):
         chosen = vectors[torch.randint(len(vectors), (len(dead),)).to(vectors.device)]
@@ -254,12 +260,12 @@ class CodePrior(nn.Module):
         return self.embedding(codes).permute(0, 3, 1, 2)
 
 
-class CodeLoss(nn.CrossEntropyLoss):
-    """Mean negative log-likelihood of the codes."""
-
-
 class RecordPerplexity(Callback):
     """Write the codebook's perplexity into the history."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Count anew."""
+        net.module_.quantizer.used.zero_()
 
     def on_epoch_end(self, net, **kwargs):
         """Record it."""
@@ -376,11 +382,13 @@ class PatchRestoration(PatchDetector):
     batch_size : int, default=4
         Images that are scored at once.
     callbacks : list of skorch callbacks or None, default=None
-        Further ones, such as `skorch.callbacks.EarlyStopping`.
+        Further ones, such as `skorch.callbacks.EarlyStopping`; they serve both
+        trainings, one after the other.
     checkpoint : path or None, default=None
-        File that keeps the state of the training after each epoch. A fit that
-        finds it there goes on from it, to the same result as without the
-        interruption, and removes it at the end. Needs an int as `random_state`.
+        File that keeps the state of the training after each epoch, with another
+        beside it for the first of the two. A fit that finds them there goes on, to
+        the same result as without the interruption, and removes them at the end.
+        Needs an int as `random_state`.
     device : str or torch.device, default="auto"
         "auto" is CUDA or MPS where there is one, else the CPU.
     n_jobs : int or None, default=None
@@ -545,16 +553,12 @@ class PatchRestoration(PatchDetector):
 
     def _fit_images(self, images, validation):
         autoencoder = self._make_autoencoder(images.n_channels)
-        side = self.patch_size - 2 * autoencoder.margin
-        if self.stride > side:
-            raise ValueError(
-                f"stride={self.stride} leaves pixels that no patch covers: of a patch, {side} "
-                f"pixels are restored; choose a stride of at most {side}"
-            )
+        self._check_coverage(autoencoder)
+        self.min_image_size_ = max(self.patch_size // 2, SSIM_WINDOW // 2) + 1
+        patches = self._open_patches(images, validation)
         quantizer = VectorQuantizer(self.n_codes, self.channels[-1])
         self.net_ = self._fit_on_patches(
-            images,
-            validation,
+            patches,
             QuantizedAutoEncoder(autoencoder, quantizer),
             QuantizedLoss(self.commitment_weight),
             callbacks=[("perplexity", RecordPerplexity())],
@@ -562,10 +566,9 @@ class PatchRestoration(PatchDetector):
         )
         self._place(self._device)  # what the second training learns from
         self.prior_net_ = self._fit_on_patches(
-            images,
-            validation,
+            patches,
             CodePrior(self.n_codes, self.prior_width, self.prior_depth),
-            CodeLoss(),
+            nn.CrossEntropyLoss,
             n_patches=self.n_prior_patches,
             prepare_batch=self._assign_batch,
             lr=self.prior_lr,
@@ -574,8 +577,16 @@ class PatchRestoration(PatchDetector):
         if self.checkpoint is not None:
             Path(f"{self.checkpoint}.first").unlink(missing_ok=True)
         self._place(self._device)
-        self.log_likelihood_threshold_ = self._likelihood_quantile(images)
+        self.log_likelihood_threshold_ = self._likelihood_quantile(patches[0])
         self.noise_seed_ = int(torch.randint(2**31, ()))
+
+    def _check_coverage(self, autoencoder):
+        side = self.patch_size - 2 * autoencoder.margin
+        if self.stride > side:
+            raise ValueError(
+                f"stride={self.stride} leaves pixels that no patch covers: of a patch, {side} "
+                f"pixels are restored; choose a stride of at most {side}"
+            )
 
     def _compute_maps(self, pixels):
         r = SSIM_WINDOW // 2
@@ -588,9 +599,10 @@ class PatchRestoration(PatchDetector):
     def _restored_image(self, pixels):
         """One image, (C, H, W), from its patches: the mean of those that cover each pixel."""
         autoencoder = self.net_.module_.autoencoder
+        self._check_coverage(autoencoder)
         places = [patch_places(size, self.stride) for size in pixels.shape[1:]]
         collected = PatchMean(pixels, self.patch_size, autoencoder.margin)
-        noise = self._noise(pixels, [*map(len, places)])
+        seed = self._noise_seed(pixels)
         x = continued(pixels[None], self.patch_size)
         for phase in autoencoder.phases(x, *places):
             codes = self.net_.module_.quantizer.assign(phase.z)
@@ -600,7 +612,7 @@ class PatchRestoration(PatchDetector):
                     self.prior_net_.module_,
                     in_row,
                     self.log_likelihood_threshold_,
-                    noise[:, row, phase.columns.which],
+                    self._noise(seed + row, len(places[1]))[:, phase.columns.which],
                 )
                 patches = self.net_.module_.decode(drawn.flatten(0, 1))
                 patches = patches.unflatten(0, drawn.shape[:2]).mean(dim=0)
@@ -608,23 +620,25 @@ class PatchRestoration(PatchDetector):
                     collected.add(patch, place, column)
         return collected.result()
 
-    def _noise(self, pixels, n_places):
-        """Uniform numbers that depend on the image and the fit, not on what is scored with it."""
+    def _noise_seed(self, pixels):
+        """What depends on the image and the fit alone, not on what is scored with it."""
         digest = hashlib.sha256(pixels.cpu().numpy().tobytes()).digest()
-        seed = self.noise_seed_ ^ int.from_bytes(digest[:7], "little")
+        return self.noise_seed_ ^ int.from_bytes(digest[:7], "little")
+
+    def _noise(self, seed, n_columns):
+        """Uniform numbers for the codes of a row of patches, in each restoration."""
         size = self.net_.module_.autoencoder.latent_size
-        generator = torch.Generator().manual_seed(seed)
-        noise = torch.rand(self.n_restorations, *n_places, size, size, generator=generator)
-        return noise.to(pixels.device)
+        generator = torch.Generator().manual_seed(int(seed))
+        noise = torch.rand(self.n_restorations, n_columns, size, size, generator=generator)
+        return noise.to(self._device)
 
     def _assign_batch(self, x, _):
         codes = self.net_.module_.assign(x)
         return codes, codes
 
-    def _likelihood_quantile(self, images):
+    def _likelihood_quantile(self, patches):
         """`likelihood_quantile` of the log-likelihoods of the codes of random training patches."""
-        n_patches = -(-N_THRESHOLD_PATCHES // len(images))
-        patches = PatchDataset(images, self.patch_size, n_patches, n_jobs=self.n_jobs)
+        patches = patches.drawing(-(-N_THRESHOLD_PATCHES // len(patches)))
         found = []
         with torch.inference_mode():
             for i in range(len(patches)):

@@ -45,7 +45,7 @@ SMALL = {
     "SelfSupervisedAE": {"width": 16, "depth": 2},
 }
 LEARNING = {
-    "FastFlow": ({"max_epochs": 5, "n_steps": 4}, 0.9, 0.9),
+    "FastFlow": ({"max_epochs": 10, "n_steps": 4, "hidden_ratio": 1.0}, 0.9, 0.9),
     "HierarchicalFeatureAE": ({"max_epochs": 10}, 0.9, 0.9),
     "PaDiM": ({"dim": 100}, 0.9, 0.9),
     "PatchAE": ({"max_epochs": 10, "dim": 256, "max_patches": 2000}, 0.9, 0.95),
@@ -178,7 +178,7 @@ def test_mixed_sizes_need_an_image_size(make, textures):
 def test_image_smaller_than_the_stride(fitted):
     least = fitted.min_image_size_
     X = [np.zeros((64, 64), np.uint8), np.zeros((least - 1, 64), np.uint8)]
-    with pytest.raises(InvalidImageError, match=rf"image 1: is {least - 1} x 64 .* of {least}"):
+    with pytest.raises(InvalidImageError, match=rf"image 1: is {least - 1} x 64 .* than the {least}"):
         fitted.predict(X)
 
 

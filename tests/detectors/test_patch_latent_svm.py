@@ -4,6 +4,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from conftest import interpolated
 from numpy.testing import assert_allclose
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import SGDOneClassSVM
@@ -79,7 +80,7 @@ def slow_maps(detector, pixels):
         z = net.encode(x[:, :, i : i + p, j : j + p]).permute(0, 2, 3, 1).flatten(1)
         z = z.double().numpy()
         maps[:, a, b] = -np.mean([svm.decision_function(z) for svm in detector.estimators_], axis=0)
-    return maps
+    return interpolated(maps, (rows, columns), pixels.shape[2:])
 
 
 @pytest.mark.parametrize("stride", [1, 3, 4, 5])
@@ -134,7 +135,7 @@ def test_vectors_are_latents_of_patches_of_all_images(learned_from):
     with torch.inference_mode():
         patches = torch.from_numpy(X[:, None, :33, :33] / np.float32(255))
         z = detector.net_.module_.encode(patches).permute(0, 2, 3, 1).flatten(1).double()
-        distances = torch.cdist(torch.from_numpy(np.concatenate(learned_from)), z)
+        distances = torch.cdist(torch.from_numpy(np.concatenate(learned_from)).double(), z)
     assert distances.min(dim=1).values.max() < 1e-3 * torch.pdist(z).min()
     counts = np.bincount(distances.argmin(dim=1), minlength=8)
     assert sorted(counts) == [0, 0, 10, 10, 10, 10, 10, 10]  # two images are held out

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import as_if_trained
+from conftest import as_if_trained, interpolated
 from numpy.testing import assert_allclose
 from skorch.callbacks import Callback
 
@@ -40,7 +40,7 @@ def slow_maps(detector, pixels):
         total[:, i + rim : i + p - rim, j + rim : j + p - rim] += error.numpy()
         n_covering[:, i + rim : i + p - rim, j + rim : j + p - rim] += 1
     if detector.aggregation == "center":
-        return central
+        return interpolated(central, (rows, columns), (height, width))
     image = np.s_[:, p // 2 : p // 2 + height, p // 2 : p // 2 + width]
     return total[image] / n_covering[image]
 

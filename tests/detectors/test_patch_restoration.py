@@ -156,7 +156,7 @@ def test_dead_codes_are_put_on_vectors_of_the_batch():
     z, plain, q = latents(), quantizer(), quantizer()
     for each in (plain, q):
         each.codes[[1, 3]] = 100 + torch.rand(2, 3, generator=seeded())
-        each.counts[[1, 3]] = 0.01 if each is q else 0.02
+        each.counts[[1, 3]] = 0.1 if each is q else 0.2
         each.sums[[1, 3]] = each.codes[[1, 3]] * each.counts[[1, 3], None]
     torch.manual_seed(0)
     for each in (plain, q):
@@ -186,7 +186,7 @@ def test_perplexity_is_the_exponential_of_the_entropy(counts):
     if not any(counts):
         counts[0] = 1.0
     q = VectorQuantizer(len(counts), 2)
-    q.counts.copy_(torch.tensor(counts))
+    q.used.copy_(torch.tensor(counts))
     used = np.array([c for c in counts if c]) / sum(counts)
     found = q.perplexity()
     assert found == pytest.approx(np.exp(-np.sum(used * np.log(used))), rel=1e-4)
@@ -196,7 +196,7 @@ def test_perplexity_is_the_exponential_of_the_entropy(counts):
 @pytest.mark.parametrize(("counts", "perplexity"), [([3, 3, 3, 3], 4), ([0, 5, 0, 0], 1)], ids=str)
 def test_perplexity_of_known_use(counts, perplexity):
     q = VectorQuantizer(4, 2)
-    q.counts.copy_(torch.tensor(counts))
+    q.used.copy_(torch.tensor(counts))
     assert q.perplexity() == pytest.approx(perplexity)
 
 
@@ -372,7 +372,8 @@ def slow_restored(detector, pixels):
     m, side = net.autoencoder.margin, p - 2 * net.autoencoder.margin
     height, width = pixels.shape[1:]
     rows, columns = patch_places(height, detector.stride), patch_places(width, detector.stride)
-    noise = detector._noise(pixels, (len(rows), len(columns)))
+    seed = detector._noise_seed(pixels)
+    noise = torch.stack([detector._noise(seed + a, len(columns)) for a in range(len(rows))], 1)
     x = continued(pixels[None], p)
     total, n_covering = torch.zeros(2, len(pixels), height + p, width + p)
     for (a, i), (b, j) in product(enumerate(rows), enumerate(columns)):
@@ -429,18 +430,24 @@ def test_restoration_does_not_depend_on_the_others_scored(fitted, textures):
     assert_allclose(one_by_one.transform(X), maps, atol=1e-6)
 
 
-def test_noise_follows_the_image_and_the_fit(fitted):
-    pixels = torch.rand(1, 20, 20, generator=seeded())
-    noise = fitted._noise(pixels, (2, 3))
+def test_noise_is_uniform_and_follows_its_seed(fitted):
+    noise = fitted._noise(7, 3)
     size = fitted.net_.module_.autoencoder.latent_size
-    assert noise.shape == (2, 2, 3, size, size)
-    assert noise.min() >= 0
-    assert noise.max() < 1
-    assert torch.equal(fitted._noise(pixels.clone(), (2, 3)), noise)
-    assert not torch.equal(fitted._noise(pixels + 1e-6, (2, 3)), noise)
+    assert noise.shape == (2, 3, size, size)
+    assert 0 <= noise.min() < 0.1
+    assert 0.9 < noise.max() < 1
+    assert torch.equal(fitted._noise(7, 3), noise)
+    assert not torch.equal(fitted._noise(8, 3), noise)
+
+
+def test_seed_of_the_noise_follows_the_image_and_the_fit(fitted):
+    pixels = torch.rand(1, 20, 20, generator=seeded())
+    seed = fitted._noise_seed(pixels)
+    assert fitted._noise_seed(pixels.clone()) == seed
+    assert fitted._noise_seed(pixels + 1e-6) != seed
     other = copy(fitted)
     other.noise_seed_ += 1
-    assert not torch.equal(other._noise(pixels, (2, 3)), noise)
+    assert other._noise_seed(pixels) != seed
 
 
 def test_restore_has_each_images_own_size_and_channels(fitted):
