@@ -98,7 +98,7 @@ class ConvAutoEncoder(nn.Module):
 
     def decode(self, z):
         """From latents to patches without their rim, (n, C, patch_size - 2 * margin, ...)."""
-        return 0.5 + self.decoder(z)
+        return self.decoder(z).add_(0.5)
 
     def forward(self, x):
         """Reconstruct patches, without their rim."""
@@ -242,15 +242,34 @@ class Phase(NamedTuple):
         )
         maps[:, rows[:, None], columns] = values
 
-    def windows(self, size, rows=slice(None)):
+    def of_patches(self, size):
+        """The latents from the first to the last of the phase's patches.
+
+        Parameters
+        ----------
+        size : int
+            Side of a patch's latent.
+
+        Returns
+        -------
+        z : tensor, shape (n, c, h, w)
+        strides : (int, int)
+            Positions from a patch to the next, down and across.
+        """
+        inside, strides = [], []
+        for axis in (self.rows, self.columns):
+            positions = (axis.places - axis.start) // self.step
+            inside.append(slice(positions[0], positions[-1] + size))
+            strides.append(int(positions[1] - positions[0]) if len(positions) > 1 else 1)
+        return self.z[:, :, *inside], tuple(strides)
+
+    def windows(self, size):
         """Latents of each of the phase's patches.
 
         Parameters
         ----------
         size : int
             Side of a patch's latent.
-        rows : slice, default=slice(None)
-            Of the phase's rows of patches, those that are wanted.
 
         Returns
         -------
@@ -264,7 +283,7 @@ class Phase(NamedTuple):
         n, height, width, c = z.shape
         shape = n, height - size + 1, width - size + 1, size, size * c
         windows = z.as_strided(shape, (z.stride(0), z.stride(1), c, z.stride(1), 1))
-        windows = windows[:, i[rows, None], j]
+        windows = windows[:, i[:, None], j]
         return windows.unflatten(4, (size, c))
 
 
@@ -323,10 +342,12 @@ def continued(x, patch_size):
     -------
     tensor, shape (n, C, H + patch_size - 1, W + patch_size - 1)
         The patch that begins at pixel (i, j) has pixel (i, j) of `x` as its
-        centre, at ``patch_size // 2``.
+        centre, at ``patch_size // 2``. In channels-last memory, in which large
+        images are convolved faster on a CPU.
     """
     before, after = patch_size // 2, patch_size - 1 - patch_size // 2
-    return F.pad(x, (before, after, before, after), mode="reflect")
+    x = F.pad(x, (before, after, before, after), mode="reflect")
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 class PatchMean:
@@ -363,7 +384,8 @@ class PatchMean:
         )
         weights = torch.outer(*(self._counts(axis.places, k) for axis, k in axes))
         weights = weights[rows, columns]
-        self.total[..., rows, columns] += weights * values[..., from_rows, from_columns]
+        values = values[..., from_rows, from_columns]
+        self.total[..., rows, columns].addcmul_(weights, values)
         self.n_covering[rows, columns] += weights
 
     def result(self):

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import SGDOneClassSVM
 from sklearn.pipeline import make_pipeline
@@ -16,23 +17,25 @@ from torch import nn
 from ..patches import continued, interpolate_places, patch_places
 from ._patch_detector import PatchDetector, PatchLoss
 
-# Latents gathered at a time, in elements; more is slower on a CPU, for want of cache.
-MAX_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
-
 
 class KernelMachines(nn.Module):
-    r"""Mean of the decision functions of several machines with RBF kernels.
+    r"""Mean of the decision functions of several machines with RBF kernels, on latents of patches.
 
     .. math:: \frac1K \sum_k \Bigl( \sum_j \alpha_{kj}
               \exp(-\gamma_k \lVert z - s_{kj} \rVert^2) - \rho_k \Bigr)
+
+    The products of all patches of an image with a support vector are one
+    convolution, whose kernel the support vector is.
 
     Parameters
     ----------
     machines : sequence of (s, alpha, gamma, rho)
         Support vectors (m, d), their coefficients (m,), and two numbers.
+    shape : (int, int, int)
+        Channels, height and width of a patch's latent, of which vectors are made.
     """
 
-    def __init__(self, machines):
+    def __init__(self, machines, shape):
         super().__init__()
         s, alpha, gamma = (
             torch.cat(parts)
@@ -43,34 +46,39 @@ class KernelMachines(nn.Module):
                 )
             )
         )
-        # A squared distance is taken apart into squares; about their common mean they are
-        # smaller, and so is what rounding takes from their difference.
-        origin = s.mean(dim=0).float()
+        s, gamma = s.view(-1, *shape), gamma.double()
+        # A squared distance is taken apart into squares; about the mean they are smaller, and
+        # so is what rounding takes from their difference.
+        origin = s.mean(dim=(0, 2, 3), keepdim=True).float()
         s = s - origin.double()
-        gamma = gamma.double()
         self.register_buffer("origin", origin)
-        self.register_buffer("weights", (2 * gamma[:, None] * s).float())
-        self.register_buffer("bias", (-gamma * s.square().sum(dim=1)).float())
-        self.register_buffer("gamma", gamma.float())
+        self.register_buffer("weights", (2 * gamma.view(-1, 1, 1, 1) * s).float())
+        self.register_buffer("bias", (-gamma * s.square().sum(dim=(1, 2, 3))).float())
+        self.register_buffer("gamma", gamma.float().view(-1, 1, 1))
         self.register_buffer("alpha", (alpha / len(machines)).float())
         self.rho = sum(float(rho) for *_, rho in machines) / len(machines)
 
-    def forward(self, z):
-        """Decision values of latents.
+    def forward(self, z, stride=1):
+        """Decision values of all patches in latents, or of every so many.
 
         Parameters
         ----------
-        z : tensor, shape (n, d), float32
+        z : tensor, shape (n, c, h, w), float32
+        stride : int or (int, int), default=1
+            Positions from a patch to the next.
 
         Returns
         -------
-        tensor, shape (n,), float32
+        tensor, shape (n, number of rows, number of columns), float32
             Higher = more normal.
         """
         z = z - self.origin
-        exponents = torch.addmm(self.bias, z, self.weights.T)
-        exponents.addcmul_(z.square().sum(dim=1, keepdim=True), self.gamma, value=-1)
-        return exponents.exp_() @ self.alpha - self.rho
+        height, width = self.weights.shape[2:]
+        exponents = F.conv2d(z, self.weights, self.bias, stride)
+        squares = z.square().sum(dim=1, keepdim=True)
+        squares = F.avg_pool2d(squares, (height, width), stride, divisor_override=1)
+        exponents.addcmul_(squares, self.gamma, value=-1)
+        return torch.einsum("nmij,m->nij", exponents.exp_(), self.alpha) - self.rho
 
 
 class PatchLatentSVM(PatchDetector):
@@ -160,8 +168,8 @@ class PatchLatentSVM(PatchDetector):
     net_ : AnomalyNet
         The trained auto-encoder (`net_.module_`) and its history (`net_.history`).
     estimators_ : list
-        The machines as scikit-learn fitted them. Their vectors are latents as
-        `skanomaly.patches.Phase.windows` has them, channels last.
+        The machines as scikit-learn fitted them, to latents (channels, height,
+        width) as vectors.
     machines_ : KernelMachines
         The same, as PyTorch scores them.
     offset_ : float
@@ -286,25 +294,18 @@ class PatchLatentSVM(PatchDetector):
         self.estimators_ = [
             self._fit_machine(part) for part in np.array_split(z, self.n_estimators)
         ]
-        self.machines_ = KernelMachines([_kernel_expansion(svm) for svm in self.estimators_])
+        shape = (self.channels[-1], module.latent_size, module.latent_size)
+        machines = [_kernel_expansion(svm) for svm in self.estimators_]
+        self.machines_ = KernelMachines(machines, shape)
 
     def _compute_maps(self, pixels):
         places = [patch_places(size, self.stride) for size in pixels.shape[2:]]
         maps = pixels.new_empty(len(pixels), *map(len, places))
         for phase in self.net_.module_.phases(continued(pixels, self.patch_size), *places):
-            phase.put(maps, -self._decisions(phase))
+            z, strides = phase.of_patches(self.net_.module_.latent_size)
+            decisions = [self.machines_(one, strides) for one in z.split(1)]
+            phase.put(maps, -torch.cat(decisions))
         return interpolate_places(maps, places, pixels.shape[2:])
-
-    def _decisions(self, phase):
-        """Decision values of a phase's patches, (n, rows, columns)."""
-        size, d = self.net_.module_.latent_size, len(self.machines_.origin)
-        n, n_columns = len(phase.z), len(phase.columns.which)
-        n_rows = max(1, MAX_ELEMENTS.get(phase.z.device.type, 2**20) // (n * n_columns * d))
-        values = []
-        for start in range(0, len(phase.rows.which), n_rows):
-            windows = phase.windows(size, slice(start, start + n_rows))
-            values.append(self.machines_(windows.reshape(-1, d)).view(n, -1, n_columns))
-        return torch.cat(values, dim=1)
 
     def _latents(self, patches, n):
         """Latents of n random patches, drawn evenly from the images, (n, d) in random order."""
@@ -317,7 +318,7 @@ class PatchLatentSVM(PatchDetector):
             with torch.inference_mode():
                 latents = network.encode(patches.__getitems__([i]).to(self._device))
             kept = rows < n
-            z[rows[kept]] = latents.permute(0, 2, 3, 1).flatten(1).cpu()[kept]
+            z[rows[kept]] = latents.flatten(1).cpu()[kept]
         return z.numpy()
 
     def _fit_machine(self, z):

@@ -178,7 +178,9 @@ def test_mixed_sizes_need_an_image_size(make, textures):
 def test_image_smaller_than_the_stride(fitted):
     least = fitted.min_image_size_
     X = [np.zeros((64, 64), np.uint8), np.zeros((least - 1, 64), np.uint8)]
-    with pytest.raises(InvalidImageError, match=rf"image 1: is {least - 1} x 64 .* than the {least}"):
+    with pytest.raises(
+        InvalidImageError, match=rf"image 1: is {least - 1} x 64 .* than the {least}"
+    ):
         fitted.predict(X)
 
 

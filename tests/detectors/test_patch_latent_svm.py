@@ -12,7 +12,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import OneClassSVM
 
 from skanomaly import PatchLatentSVM
-from skanomaly.detectors import patch_latent_svm
 from skanomaly.detectors.patch_latent_svm import KernelMachines, _kernel_expansion
 from skanomaly.patches import continued, patch_places
 
@@ -58,8 +57,9 @@ def test_kernel_machines_are_scikit_learns(make, mean, n):
     machines = [make(rng.normal(mean, 1, (60, 12)), seed) for seed in range(n)]
     z = rng.normal(mean, 1.5, (50, 12)).astype(np.float32)
     expected = np.mean([machine.decision_function(z.astype(float)) for machine in machines], axis=0)
-    found = KernelMachines([_kernel_expansion(machine) for machine in machines])
-    assert_allclose(found(torch.from_numpy(z)), expected, rtol=1e-5, atol=1e-5)
+    found = KernelMachines([_kernel_expansion(machine) for machine in machines], (3, 2, 2))
+    found = found(torch.from_numpy(z).view(-1, 3, 2, 2))[:, 0, 0]
+    assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_kernel_machines_hold_different_numbers_of_support_vectors():
@@ -67,7 +67,8 @@ def test_kernel_machines_hold_different_numbers_of_support_vectors():
     machines = [exact(z, seed) for seed in range(3)]
     n_support = [len(machine.support_) for machine in machines]
     assert len(set(n_support)) == 3
-    assert len(KernelMachines([_kernel_expansion(m) for m in machines]).alpha) == sum(n_support)
+    found = KernelMachines([_kernel_expansion(m) for m in machines], (12, 1, 1))
+    assert len(found.alpha) == sum(n_support)
 
 
 def slow_maps(detector, pixels):
@@ -77,7 +78,7 @@ def slow_maps(detector, pixels):
     rows, columns = (patch_places(size, detector.stride) for size in pixels.shape[2:])
     maps = np.empty((len(pixels), len(rows), len(columns)))
     for (a, i), (b, j) in product(enumerate(rows), enumerate(columns)):
-        z = net.encode(x[:, :, i : i + p, j : j + p]).permute(0, 2, 3, 1).flatten(1)
+        z = net.encode(x[:, :, i : i + p, j : j + p]).flatten(1)
         z = z.double().numpy()
         maps[:, a, b] = -np.mean([svm.decision_function(z) for svm in detector.estimators_], axis=0)
     return interpolated(maps, (rows, columns), pixels.shape[2:])
@@ -89,15 +90,6 @@ def test_maps_are_those_of_each_patch_by_itself(fitted, textures, stride):
     detector = copy(fitted).set_params(stride=stride)
     pixels = torch.from_numpy(textures[1].images[-3:, None, 10:30, 20:43] / np.float32(255))
     assert_allclose(detector._compute_maps(pixels), slow_maps(detector, pixels), atol=1e-4)
-
-
-def test_gathering_latents_in_parts_changes_nothing(fitted, textures, monkeypatch):
-    pixels = torch.from_numpy(textures[1].images[:2, None] / np.float32(255))
-    with torch.inference_mode():
-        at_once = fitted._compute_maps(pixels)
-        for n_elements in (1, 40_000):  # a row of patches at a time, and several
-            monkeypatch.setitem(patch_latent_svm.MAX_ELEMENTS, "cpu", n_elements)
-            assert_allclose(fitted._compute_maps(pixels), at_once, atol=1e-6)
 
 
 @pytest.fixture
@@ -134,7 +126,7 @@ def test_vectors_are_latents_of_patches_of_all_images(learned_from):
     detector = small(n_estimators=2, n_support=30).fit(X)
     with torch.inference_mode():
         patches = torch.from_numpy(X[:, None, :33, :33] / np.float32(255))
-        z = detector.net_.module_.encode(patches).permute(0, 2, 3, 1).flatten(1).double()
+        z = detector.net_.module_.encode(patches).flatten(1).double()
         distances = torch.cdist(torch.from_numpy(np.concatenate(learned_from)).double(), z)
     assert distances.min(dim=1).values.max() < 1e-3 * torch.pdist(z).min()
     counts = np.bincount(distances.argmin(dim=1), minlength=8)
