@@ -165,11 +165,7 @@ class Checkpoint(Callback):
         if self.followed and not net.interrupted:
             self._write(net, finished=True)
         elif not net.interrupted:
-            self.remove()
-
-    def remove(self):
-        """Remove the file, if there is one."""
-        Path(self.path).unlink(missing_ok=True)
+            Path(self.path).unlink(missing_ok=True)
 
 
 def _fingerprint(net, n_images, settings):
@@ -350,7 +346,7 @@ def training_callbacks(detector, warmup=0.0, stage=None, keep_best=False):
                 "checkpoint needs an int as random_state, by which a later fit draws the same; "
                 f"got random_state={detector.random_state!r}"
             )
-        path = f"{detector.checkpoint}.first" if stage == 1 else detector.checkpoint
+        path = first_checkpoint(detector) if stage == 1 else detector.checkpoint
         settings = {
             name: value
             for name, value in detector.get_params(deep=False).items()
@@ -358,6 +354,11 @@ def training_callbacks(detector, warmup=0.0, stage=None, keep_best=False):
         }
         callbacks.append(("checkpoint", Checkpoint(path, settings, followed=stage == 1)))
     return callbacks
+
+
+def first_checkpoint(detector):
+    """File beside `checkpoint` that keeps the first of two trainings until the fit is done."""
+    return Path(f"{detector.checkpoint}.first")
 
 
 def use_bfloat16(mixed_precision, device):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from numbers import Integral, Real
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import nn
 from ..base import stack
 from ..maps import SSIM_WINDOW, structural_similarity
 from ..patches import PatchMean, continued, patch_places
+from ..training import first_checkpoint
 from ._patch_detector import PatchDetector, PatchLoss
 
 # Training patches whose codes' likelihoods set the threshold.
@@ -575,7 +575,7 @@ class PatchRestoration(PatchDetector):
             stage=2,
         )
         if self.checkpoint is not None:
-            Path(f"{self.checkpoint}.first").unlink(missing_ok=True)
+            first_checkpoint(self).unlink(missing_ok=True)
         self._place(self._device)
         self.log_likelihood_threshold_ = self._likelihood_quantile(patches[0])
         self.noise_seed_ = int(torch.randint(2**31, ()))

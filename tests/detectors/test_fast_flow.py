@@ -162,7 +162,14 @@ def test_constant_channels_leave_all_finite(constant):
 
 def small(**parameters):
     return FastFlow(
-        **{"n_steps": 2, "image_size": 64, "max_epochs": 2, "random_state": 0, **parameters}
+        **{
+            "n_steps": 2,
+            "hidden_ratio": 1.0,
+            "image_size": 64,
+            "max_epochs": 2,
+            "random_state": 0,
+            **parameters,
+        }
     )
 
 
