@@ -313,7 +313,16 @@ class AnomalyNet(NeuralNet):
 
 
 # Parameters of detectors that do not change what is trained.
-_WITHOUT_EFFECT = {"callbacks", "checkpoint", "device", "engine", "memory", "n_jobs", "verbose"}
+_WITHOUT_EFFECT = {
+    "batch_size",
+    "callbacks",
+    "checkpoint",
+    "device",
+    "engine",
+    "memory",
+    "n_jobs",
+    "verbose",
+}
 
 
 def training_callbacks(detector, warmup=0.0, stage=None, keep_best=False):

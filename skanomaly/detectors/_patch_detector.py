@@ -6,6 +6,7 @@ import os
 from numbers import Integral, Real
 
 import torch
+import torch.nn.functional as F
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
@@ -17,6 +18,8 @@ from ..training import AnomalyNet, training_callbacks
 
 class PatchDetector(BaseImageDetector):
     """Base of the detectors that learn an auto-encoder of random patches."""
+
+    _reach = 0  # pixels by which maps continue images, where that exceeds half a patch
 
     _parameter_constraints: dict = {
         **BaseImageDetector._parameter_constraints,
@@ -41,6 +44,7 @@ class PatchDetector(BaseImageDetector):
 
     def _open_patches(self, images, validation):
         """Data sets of random patches, to learn from and to compare epochs by."""
+        self.min_image_size_ = max(self.patch_size // 2, self._reach) + 1
         for part in (images, validation):
             part.min_size = self.min_image_size_
         if images.image_size is not None and min(images.image_size) < images.min_size:
@@ -87,5 +91,4 @@ class PatchLoss(nn.Module):
     def forward(self, reconstruction, x):
         """The loss; both are (n, C, h, w), the second with the rim that the first lacks."""
         rim = (x.shape[2] - reconstruction.shape[2]) // 2
-        inner = x[:, :, rim : rim + reconstruction.shape[2], rim : rim + reconstruction.shape[3]]
-        return nn.functional.mse_loss(reconstruction, inner)
+        return F.mse_loss(reconstruction, F.pad(x, [-rim] * 4))

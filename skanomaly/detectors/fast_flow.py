@@ -169,8 +169,8 @@ class FastFlow(BaseImageDetector):
     n_steps : int, default=8
         Couplings of each flow; the paper's for ResNets.
     hidden_ratio : float, default=0.25
-        Channels within a coupling's network, relative to those it takes. Half
-        the time of the authors' 1.0, for as good maps.
+        Channels within a coupling's network, relative to those it takes. 1.0,
+        which is common, takes twice the time for as good maps.
     kernel_sizes : sequence of int, default=(3, 1)
         Of the couplings in turn, odd. The paper alternates 3 and 1, or takes 3
         throughout for ResNet-18.
@@ -243,7 +243,8 @@ class FastFlow(BaseImageDetector):
     Notes
     -----
     The map of a level is :math:`1 - \\exp(-\\overline{z^2} / 2)`, the mean over
-    channels, as in the authors' code; the levels' maps are resized and summed.
+    channels, as public implementations have it (the authors published none); the
+    levels' maps are resized and summed.
 
     References
     ----------

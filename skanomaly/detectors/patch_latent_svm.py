@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from numbers import Integral, Real
 
 import numpy as np
@@ -74,11 +75,20 @@ class KernelMachines(nn.Module):
         """
         z = z - self.origin
         height, width = self.weights.shape[2:]
-        exponents = F.conv2d(z, self.weights, self.bias, stride)
+        with _full_precision(z.device):
+            exponents = F.conv2d(z, self.weights, self.bias, stride)
         squares = z.square().sum(dim=1, keepdim=True)
         squares = F.avg_pool2d(squares, (height, width), stride, divisor_override=1)
         exponents.addcmul_(squares, self.gamma, value=-1)
         return torch.einsum("nmij,m->nij", exponents.exp_(), self.alpha) - self.rho
+
+
+def _full_precision(device):
+    """Context in which convolutions on a GPU do not round to 10 bits."""
+    if device.type != "cuda":
+        return nullcontext()
+    cudnn = torch.backends.cudnn
+    return cudnn.flags(cudnn.enabled, cudnn.benchmark, allow_tf32=False)
 
 
 class PatchLatentSVM(PatchDetector):
@@ -91,7 +101,8 @@ class PatchLatentSVM(PatchDetector):
     Parameters
     ----------
     patch_size : int, default=63
-        Side of a patch in pixels; the paper's, as are the next three.
+        Side of a patch in pixels; the paper's. The next three are those of the
+        authors' network of the same year, which gives the paper's latent.
     channels : sequence of int, default=(3, 4, 12, 16)
         Of each convolution of the encoder; the last are those of the latent. The
         decoder mirrors them.
@@ -137,7 +148,7 @@ class PatchLatentSVM(PatchDetector):
         Share of the images that is kept out of training, for the threshold and
         to choose the epoch whose state is kept.
     max_epochs : int, default=20
-        The paper's.
+        The authors', for that network.
     lr : float, default=3e-3
         Learning rate of Adam at the start.
     lr_schedule : {"cosine", "constant"}, default="cosine"
@@ -287,7 +298,6 @@ class PatchLatentSVM(PatchDetector):
 
     def _fit_images(self, images, validation):
         module = self._make_autoencoder(images.n_channels)
-        self.min_image_size_ = self.patch_size // 2 + 1
         patches = self._open_patches(images, validation)
         self.net_ = self._fit_on_patches(patches, module, PatchLoss)
         z = self._latents(patches[0], self.n_estimators * self.n_support)
@@ -325,7 +335,7 @@ class PatchLatentSVM(PatchDetector):
         z = z.astype(np.float64)
         gamma = self.gamma
         if gamma == "scale":
-            gamma = 1 / (z.shape[1] * z.var())
+            gamma = 1 / (z.shape[1] * (z.var() or 1.0))
         if self.svm == "exact":
             return OneClassSVM(nu=self.nu, gamma=gamma).fit(z)
         seed = int(torch.randint(2**31, ()))

@@ -20,7 +20,8 @@ class PatchReconstruction(PatchDetector):
     Parameters
     ----------
     patch_size : int, default=63
-        Side of a patch in pixels; the paper's, as are the next three.
+        Side of a patch in pixels; the paper's. The next three are those of the
+        authors' network of the same year, which gives the paper's latent.
     channels : sequence of int, default=(3, 4, 12, 16)
         Of each convolution of the encoder; the last are those of the latent. The
         decoder mirrors them.
@@ -56,7 +57,7 @@ class PatchReconstruction(PatchDetector):
         Share of the images that is kept out of training, for the threshold and
         to choose the epoch whose state is kept.
     max_epochs : int, default=20
-        The paper's.
+        The authors', for that network.
     lr : float, default=3e-3
         Learning rate of Adam at the start.
     lr_schedule : {"cosine", "constant"}, default="cosine"
@@ -199,7 +200,6 @@ class PatchReconstruction(PatchDetector):
     def _fit_images(self, images, validation):
         module = self._make_autoencoder(images.n_channels)
         self._check_coverage(module)
-        self.min_image_size_ = self.patch_size // 2 + 1
         patches = self._open_patches(images, validation)
         self.net_ = self._fit_on_patches(patches, module, PatchLoss)
 

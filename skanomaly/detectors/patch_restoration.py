@@ -322,7 +322,8 @@ class PatchRestoration(PatchDetector):
     Parameters
     ----------
     patch_size : int, default=63
-        Side of a patch in pixels; the paper's, as are the next three.
+        Side of a patch in pixels; the paper's. The next three are those of the
+        authors' network of the same year, which gives the paper's latent.
     channels : sequence of int, default=(3, 4, 12, 16)
         Of each convolution of the encoder; the last are those of the latent. The
         decoder mirrors them.
@@ -371,7 +372,7 @@ class PatchRestoration(PatchDetector):
         Share of the images that is kept out of training, for the threshold and
         to choose the epoch whose state is kept.
     max_epochs : int, default=20
-        The paper's.
+        The authors', for that network.
     lr : float, default=3e-3
         Learning rate of Adam at the start.
     lr_schedule : {"cosine", "constant"}, default="cosine"
@@ -467,6 +468,8 @@ class PatchRestoration(PatchDetector):
         "n_restorations": [Interval(Integral, 1, None, closed="left")],
     }
 
+    _reach = SSIM_WINDOW // 2
+
     def __init__(
         self,
         *,
@@ -554,7 +557,6 @@ class PatchRestoration(PatchDetector):
     def _fit_images(self, images, validation):
         autoencoder = self._make_autoencoder(images.n_channels)
         self._check_coverage(autoencoder)
-        self.min_image_size_ = max(self.patch_size // 2, SSIM_WINDOW // 2) + 1
         patches = self._open_patches(images, validation)
         quantizer = VectorQuantizer(self.n_codes, self.channels[-1])
         self.net_ = self._fit_on_patches(
@@ -589,7 +591,7 @@ class PatchRestoration(PatchDetector):
             )
 
     def _compute_maps(self, pixels):
-        r = SSIM_WINDOW // 2
+        r = self._reach
         pair = (F.pad(x, (r, r, r, r), mode="reflect") for x in (pixels, self._restored(pixels)))
         return 1 - structural_similarity(*pair, SSIM_WINDOW)
 

@@ -11,6 +11,7 @@ RED, GREEN, BLUE = "#c0392b", "#2e8b57", "deepskyblue"
 
 
 def require_matplotlib(caller):
+    """Raise an ImportError that names the caller and the remedy if matplotlib is missing."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -20,11 +21,13 @@ def require_matplotlib(caller):
 
 
 def unwrap_fitted(estimator, X):
+    """The detector inside a fitted Pipeline or search, and X as it reaches it."""
     check_is_fitted(estimator)
     return unwrap(estimator, X)
 
 
 def verdict_colour(flagged):
+    """Red for what is called anomalous, green for the rest."""
     return RED if flagged else GREEN
 
 
@@ -46,6 +49,7 @@ def draw_outline(ax, mask):
 
 
 def one_axes(ax):
+    """The axes given, or those of a new figure, and their figure."""
     import matplotlib.pyplot as plt
 
     if ax is None:
