@@ -30,7 +30,7 @@ from skanomaly.base import BaseImageDetector
 from skanomaly.datasets import make_texture_defects
 from skanomaly.metrics import aupro_score
 from skanomaly.synthesis import DEFECT_TYPES, DefectGenerator
-from skanomaly.training import AnomalyNet, training_callbacks
+from skanomaly.training import AnomalyNet, KeepBest, LearningRate
 
 TEXTURES = ("brick", "gravel", "grass")
 N_TRAIN, N_TEST = 30, 24
@@ -98,7 +98,6 @@ class FullImageAE(BaseImageDetector):
         self.device = device
         self.n_jobs = n_jobs
         self.random_state = random_state
-        self.lr_schedule, self.callbacks, self.checkpoint = "cosine", None, None
 
     def _fit_images(self, images, validation):
         train, held_out = (
@@ -112,7 +111,7 @@ class FullImageAE(BaseImageDetector):
             lr=self.lr,
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
-            callbacks=training_callbacks(self, keep_best=True),
+            callbacks=[KeepBest(), LearningRate("cosine")],
             device=self._device,
         ).fit_on(train, held_out)
 

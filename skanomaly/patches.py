@@ -147,19 +147,7 @@ def _transposed(n_in, n_out, k, s):
     return nn.ConvTranspose2d(n_in, n_out, k, s, padding=k - s)
 
 
-def check_sizes(name, numbers):
-    """Check a parameter that holds one size or more.
-
-    Parameters
-    ----------
-    name : str
-    numbers : sequence
-
-    Raises
-    ------
-    ValueError
-        If it is empty, or holds anything but whole numbers from 1 on.
-    """
+def _check_sizes(name, numbers):
     wrong = [n for n in numbers if not isinstance(n, Integral) or n < 1]
     if wrong or not len(numbers):
         found = repr(wrong[0]) if wrong else "nothing"
@@ -177,7 +165,7 @@ def _check_layers(channels, kernel_sizes, strides):
         ("kernel_sizes", kernel_sizes),
         ("strides", strides),
     ):
-        check_sizes(name, numbers)
+        _check_sizes(name, numbers)
     for k, s in zip(kernel_sizes, strides):
         if s > k:
             raise ValueError(

@@ -6,10 +6,11 @@ import hashlib
 import json
 import math
 import os
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 
 import torch
+from sklearn.utils._param_validation import Interval, StrOptions
 from skorch import NeuralNet
 from skorch.callbacks import Callback, PassthroughScoring, PrintLog
 from skorch.helper import predefined_split
@@ -312,6 +313,16 @@ class AnomalyNet(NeuralNet):
                 )
 
 
+# What values the parameters of training may have.
+TRAINING_CONSTRAINTS = {
+    "max_epochs": [Interval(Integral, 1, None, closed="left")],
+    "lr": [Interval(Real, 0, None, closed="neither")],
+    "lr_schedule": [StrOptions({"cosine", "constant"})],
+    "train_batch_size": [Interval(Integral, 1, None, closed="left")],
+    "callbacks": [list, None],
+    "checkpoint": [str, os.PathLike, None],
+}
+
 # Parameters of detectors that do not change what is trained.
 _WITHOUT_EFFECT = {
     "batch_size",
@@ -325,13 +336,15 @@ _WITHOUT_EFFECT = {
 }
 
 
-def training_callbacks(detector, warmup=0.0, stage=None, keep_best=False):
-    """The callbacks that a detector's parameters ask for, and the user's own.
+def net_settings(detector, dataset, *, warmup=0.0, stage=None, keep_best=False):
+    """The settings of an `AnomalyNet` that a detector's parameters ask for.
 
     Parameters
     ----------
     detector : BaseImageDetector
-        With parameters ``callbacks``, ``lr_schedule``, ``checkpoint``, ``random_state``.
+        With the parameters of `TRAINING_CONSTRAINTS`.
+    dataset : class
+        Of the data sets; its ``collate`` makes a batch of what they give.
     warmup : float, default=0.0
         As of `LearningRate`.
     stage : {1, 2} or None, default=None
@@ -341,8 +354,24 @@ def training_callbacks(detector, warmup=0.0, stage=None, keep_best=False):
 
     Returns
     -------
-    list of skorch callbacks
+    dict
+        Keyword arguments.
     """
+    return {
+        "lr": detector.lr,
+        "max_epochs": detector.max_epochs,
+        "batch_size": detector.train_batch_size,
+        "iterator_valid__batch_size": detector.batch_size,
+        "iterator_train__collate_fn": dataset.collate,
+        "iterator_valid__collate_fn": dataset.collate,
+        "callbacks": _callbacks(detector, warmup, stage, keep_best),
+        "device": detector._device,
+        "verbose": detector.verbose,
+    }
+
+
+def _callbacks(detector, warmup, stage, keep_best):
+    """Those that a detector's parameters ask for, and the user's own."""
     callbacks = [
         *(detector.callbacks or []),
         ("lr_schedule", LearningRate(detector.lr_schedule, warmup)),

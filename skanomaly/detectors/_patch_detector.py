@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from numbers import Integral, Real
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 from torch import nn
 
 from ..base import BaseImageDetector
 from ..exceptions import InvalidImageError
 from ..patches import ConvAutoEncoder, PatchDataset
-from ..training import AnomalyNet, training_callbacks
+from ..training import TRAINING_CONSTRAINTS, AnomalyNet, net_settings
 
 
 class PatchDetector(BaseImageDetector):
@@ -23,18 +22,13 @@ class PatchDetector(BaseImageDetector):
 
     _parameter_constraints: dict = {
         **BaseImageDetector._parameter_constraints,
+        **TRAINING_CONSTRAINTS,
         "patch_size": [Interval(Integral, 1, None, closed="left")],
         "channels": [tuple, list],
         "kernel_sizes": [tuple, list],
         "strides": [tuple, list],
         "stride": [Interval(Integral, 1, None, closed="left")],
         "n_patches": [Interval(Integral, 1, None, closed="left")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "lr_schedule": [StrOptions({"cosine", "constant"})],
-        "train_batch_size": [Interval(Integral, 1, None, closed="left")],
-        "callbacks": [list, None],
-        "checkpoint": [str, os.PathLike, None],
     }
 
     def _make_autoencoder(self, n_channels):
@@ -58,27 +52,24 @@ class PatchDetector(BaseImageDetector):
         ]
 
     def _fit_on_patches(
-        self, patches, module, criterion, *, n_patches=None, stage=None, **settings
+        self,
+        patches,
+        module,
+        criterion,
+        *,
+        n_patches=None,
+        stage=None,
+        callbacks=(),
+        **settings,
     ):
         """Train a module; over all epochs `n_patches` are drawn of each image."""
         n_patches = -(-(n_patches or self.n_patches) // self.max_epochs)
-        training = training_callbacks(self, stage=stage, keep_best=True)
-        callbacks = [*settings.pop("callbacks", []), *training]
-        net = AnomalyNet(
-            module,
-            criterion,
-            optimizer=torch.optim.Adam,
-            lr=settings.pop("lr", self.lr),
-            max_epochs=self.max_epochs,
-            batch_size=self.train_batch_size,
-            iterator_valid__batch_size=self.batch_size,
-            iterator_train__collate_fn=PatchDataset.collate,
-            iterator_valid__collate_fn=PatchDataset.collate,
-            callbacks=callbacks,
-            device=self._device,
-            verbose=self.verbose,
+        settings = {
+            **net_settings(self, PatchDataset, stage=stage, keep_best=True),
             **settings,
-        )
+        }
+        settings["callbacks"] = [*callbacks, *settings["callbacks"]]
+        net = AnomalyNet(module, criterion, optimizer=torch.optim.Adam, **settings)
         net.fit_on(*(part.drawing(n_patches) for part in patches))
         # Whole images are convolved faster this way, small patches are not.
         net.module_.to(memory_format=torch.channels_last)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from numbers import Integral, Real
 
 import torch
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 from torch import nn
 
-from ..backbones import FeatureDataset, FeaturePyramid
-from ..base import BaseImageDetector
-from ..patches import check_sizes
-from ..training import AnomalyNet, training_callbacks
+from ..backbones import FeatureDataset
+from ..training import AnomalyNet, net_settings
+from ._feature_detector import FrozenFeatureDetector
 
 # Scale factors of a coupling lie between exp(-CLAMP) and exp(CLAMP).
 CLAMP = 2.0
@@ -149,7 +147,7 @@ class FlowLoss(nn.Module):
         ).mean()
 
 
-class FastFlow(BaseImageDetector):
+class FastFlow(FrozenFeatureDetector):
     """Detect defects as features that are unlikely under a normalising flow.
 
     Features of several layers of a pretrained network are mapped by invertible
@@ -263,22 +261,11 @@ class FastFlow(BaseImageDetector):
     """
 
     _parameter_constraints: dict = {
-        **BaseImageDetector._parameter_constraints,
-        "backbone": [str],
-        "weights": [str, os.PathLike, None],
-        "layers": [tuple, list],
+        **FrozenFeatureDetector._parameter_constraints,
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "hidden_ratio": [Interval(Real, 0, None, closed="neither")],
         "kernel_sizes": [tuple, list],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "lr_schedule": [StrOptions({"cosine", "constant"})],
-        "train_batch_size": [Interval(Integral, 1, None, closed="left")],
-        "callbacks": [list, None],
-        "checkpoint": [str, os.PathLike, None],
-        "memory": [str, os.PathLike, HasMethods("cache"), None],
-        "engine": [StrOptions({"auto", "onnx", "torch"})],
     }
 
     def __init__(
@@ -339,35 +326,16 @@ class FastFlow(BaseImageDetector):
         self.verbose = verbose
 
     def _fit_images(self, images, validation):
-        check_sizes("kernel_sizes", self.kernel_sizes)
-        if any(k % 2 == 0 for k in self.kernel_sizes):
-            raise ValueError(f"kernel_sizes={self.kernel_sizes} holds an even number; use odd ones")
-        self.encoder_ = FeaturePyramid(
-            self.backbone,
-            self.layers,
-            self.weights,
-            n_channels=images.n_channels,
-            engine=self.engine,
-            memory=self.memory,
-        ).to(self._device)
-        self.min_image_size_ = max(self.encoder_.strides)
-        f_train = self.encoder_.extract(images, self.batch_size, self.n_jobs)
-        f_validation = self.encoder_.extract(validation, self.batch_size, self.n_jobs)
-        self.net_ = self._make_net(f_train.levels).fit_on(f_train, f_validation)
-        return self._maps_of(f_validation)
+        odd = [k for k in self.kernel_sizes if isinstance(k, Integral) and k > 0 and k % 2]
+        if not odd or len(odd) < len(self.kernel_sizes):
+            raise ValueError(
+                f"kernel_sizes={tuple(self.kernel_sizes)} holds an even number, or none that is a "
+                "size at all; use odd whole numbers"
+            )
+        return super()._fit_images(images, validation)
 
-    def _compute_maps(self, pixels):
-        return self._likelihood_maps(self.encoder_(pixels))
-
-    def _likelihood_maps(self, levels):
+    def _maps_of_features(self, levels):
         return [1 - torch.exp(-0.5 * z.square().mean(dim=1)) for z, _ in self.net_.module_(levels)]
-
-    def _maps_of(self, features):
-        self._place(self._device)
-        for levels, sizes in features.batches(self.batch_size):
-            with torch.inference_mode():
-                maps = self._likelihood_maps([f.to(self._device) for f in levels])
-            yield maps, sizes
 
     def _make_net(self, levels):
         return AnomalyNet(
@@ -375,13 +343,5 @@ class FastFlow(BaseImageDetector):
             FlowLoss,
             optimizer=torch.optim.Adam,
             optimizer__weight_decay=self.weight_decay,
-            lr=self.lr,
-            max_epochs=self.max_epochs,
-            batch_size=self.train_batch_size,
-            iterator_valid__batch_size=self.batch_size,
-            iterator_train__collate_fn=FeatureDataset.collate,
-            iterator_valid__collate_fn=FeatureDataset.collate,
-            callbacks=training_callbacks(self, keep_best=True),
-            device=self._device,
-            verbose=self.verbose,
+            **net_settings(self, FeatureDataset, keep_best=True),
         )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from numbers import Integral, Real
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from ..backbones import FeatureDataset, FeaturePyramid
-from ..base import BaseImageDetector
+from ..backbones import FeatureDataset
 from ..maps import normalized_residual
-from ..training import AnomalyNet, training_callbacks
+from ..training import AnomalyNet, net_settings
+from ._feature_detector import FrozenFeatureDetector
 
 
 class HierarchicalDecoder(nn.Module):
@@ -82,7 +81,7 @@ class HierarchicalFeatureLoss(nn.Module):
         return torch.stack(L_k).mean()
 
 
-class HierarchicalFeatureAE(BaseImageDetector):
+class HierarchicalFeatureAE(FrozenFeatureDetector):
     r"""Detect defects where a pyramid of pretrained features cannot be reconstructed.
 
     A frozen encoder gives features of three levels; a decoder learns, on images
@@ -221,23 +220,12 @@ class HierarchicalFeatureAE(BaseImageDetector):
     """
 
     _parameter_constraints: dict = {
-        **BaseImageDetector._parameter_constraints,
-        "backbone": [str],
-        "weights": [str, os.PathLike, None],
-        "layers": [tuple, list],
+        **FrozenFeatureDetector._parameter_constraints,
         "width": [Interval(Real, 0, None, closed="neither")],
         "negative_slope": [Interval(Real, 0, None, closed="left")],
         "level_weights": [StrOptions({"area", "equal"})],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "lr_schedule": [StrOptions({"cosine", "constant"})],
-        "train_batch_size": [Interval(Integral, 1, None, closed="left")],
-        "callbacks": [list, None],
-        "checkpoint": [str, os.PathLike, None],
-        "memory": [str, os.PathLike, HasMethods("cache"), None],
-        "engine": [StrOptions({"auto", "onnx", "torch"})],
     }
 
     def __init__(
@@ -299,25 +287,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _fit_images(self, images, validation):
-        self.encoder_ = FeaturePyramid(
-            self.backbone,
-            self.layers,
-            self.weights,
-            n_channels=images.n_channels,
-            engine=self.engine,
-            memory=self.memory,
-        ).to(self._device)
-        self.min_image_size_ = max(self.encoder_.strides)
-        f_train = self.encoder_.extract(images, self.batch_size, self.n_jobs)
-        f_validation = self.encoder_.extract(validation, self.batch_size, self.n_jobs)
-        self.net_ = self._make_net().fit_on(f_train, f_validation)
-        return self._maps_of(f_validation)
-
-    def _compute_maps(self, pixels):
-        return self._residual_maps(self.encoder_(pixels))
-
-    def _residual_maps(self, f_enc):
+    def _maps_of_features(self, f_enc):
         """phi_k of each level, (n, h_k, w_k), weighted for the sum of eqs. 9-10."""
         f_dec = self.net_.module_(f_enc)
         phi = [normalized_residual(e, d) for e, d in zip(f_enc, f_dec, strict=True)]
@@ -325,14 +295,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
             return phi
         return [phi_k / (phi_k.shape[1] * phi_k.shape[2]) for phi_k in phi]
 
-    def _maps_of(self, features):
-        self._place(self._device)
-        for f_enc, sizes in features.batches(self.batch_size):
-            with torch.inference_mode():
-                maps = self._residual_maps([f.to(self._device) for f in f_enc])
-            yield maps, sizes
-
-    def _make_net(self):
+    def _make_net(self, levels):
         return AnomalyNet(
             HierarchicalDecoder,
             HierarchicalFeatureLoss,
@@ -342,13 +305,5 @@ class HierarchicalFeatureAE(BaseImageDetector):
             optimizer=torch.optim.SGD,
             optimizer__momentum=self.momentum,
             optimizer__weight_decay=self.weight_decay,
-            lr=self.lr,
-            max_epochs=self.max_epochs,
-            batch_size=self.train_batch_size,
-            iterator_valid__batch_size=self.batch_size,
-            iterator_train__collate_fn=FeatureDataset.collate,
-            iterator_valid__collate_fn=FeatureDataset.collate,
-            callbacks=training_callbacks(self),
-            device=self._device,
-            verbose=self.verbose,
+            **net_settings(self, FeatureDataset),
         )

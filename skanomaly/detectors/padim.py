@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import copy
-import os
 from numbers import Integral, Real
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from ..backbones import FeaturePyramid
-from ..base import BaseImageDetector
+from ._feature_detector import FeatureDetector
 
 
 class PositionwiseGaussian(nn.Module):
@@ -117,7 +115,7 @@ def _oas(sigma, n):
     return rho.clamp(max=1)[:, None]
 
 
-class PaDiM(BaseImageDetector):
+class PaDiM(FeatureDetector):
     """Detect defects as features that are unlikely where they are: a Gaussian for each position.
 
     Features of several layers of a pretrained network, on one grid, are modelled
@@ -218,15 +216,10 @@ class PaDiM(BaseImageDetector):
     """
 
     _parameter_constraints: dict = {
-        **BaseImageDetector._parameter_constraints,
-        "backbone": [str],
-        "weights": [str, os.PathLike, None],
-        "layers": [tuple, list],
+        **FeatureDetector._parameter_constraints,
         "dim": [Interval(Integral, 1, None, closed="left"), None],
         "regularization": [Interval(Real, 0, None, closed="neither")],
         "shrinkage": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")],
-        "memory": [str, os.PathLike, HasMethods("cache"), None],
-        "engine": [StrOptions({"auto", "onnx", "torch"})],
     }
 
     def __init__(
@@ -309,17 +302,7 @@ class PaDiM(BaseImageDetector):
         return self
 
     def _fit_images(self, images, validation):
-        self.encoder_ = FeaturePyramid(
-            self.backbone,
-            self.layers,
-            self.weights,
-            n_channels=images.n_channels,
-            engine=self.engine,
-            memory=self.memory,
-        ).to(self._device)
-        self.min_image_size_ = max(self.encoder_.strides)
-        for part in (images, validation):
-            self.encoder_.require_size(part)
+        self._open_encoder(images, validation)
         size = tuple(images[0].shape[1:])
         self.required_size_ = size if self.image_size is None else None
         for part in (images, validation):

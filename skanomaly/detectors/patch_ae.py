@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from numbers import Integral, Real
 
 import torch
@@ -10,11 +9,10 @@ import torch.nn.functional as F
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from ..backbones import FeaturePyramid
-from ..base import BaseImageDetector
 from ..neighbors import PatchBank
 from ..synthesis import CorruptionDataset, DefectGenerator
-from ..training import AnomalyNet, training_callbacks, use_bfloat16
+from ..training import TRAINING_CONSTRAINTS, AnomalyNet, net_settings, use_bfloat16
+from ._feature_detector import FeatureDetector
 
 
 class PatchAutoEncoder(nn.Module):
@@ -101,7 +99,7 @@ def on_one_grid(levels, k):
     return torch.cat(placed, dim=1)
 
 
-class PatchAE(BaseImageDetector):
+class PatchAE(FeatureDetector):
     """Detect defects by patch features that were learned by reconstructing defects too.
 
     An auto-encoder reconstructs every patch of an image from that patch's own
@@ -239,10 +237,8 @@ class PatchAE(BaseImageDetector):
     """
 
     _parameter_constraints: dict = {
-        **BaseImageDetector._parameter_constraints,
-        "backbone": [str],
-        "weights": [str, os.PathLike, None],
-        "layers": [tuple, list],
+        **FeatureDetector._parameter_constraints,
+        **TRAINING_CONSTRAINTS,
         "stride": [Interval(Integral, 1, None, closed="left")],
         "tune_backbone": ["boolean"],
         "dim": [Interval(Integral, 1, None, closed="left")],
@@ -251,15 +247,8 @@ class PatchAE(BaseImageDetector):
         "max_patches": [Interval(Integral, 1, None, closed="left")],
         "subsampling": [StrOptions({"k_center", "random"})],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
         "backbone_lr": [Interval(Real, 0, None, closed="left")],
-        "lr_schedule": [StrOptions({"cosine", "constant"})],
-        "train_batch_size": [Interval(Integral, 1, None, closed="left")],
-        "callbacks": [list, None],
-        "checkpoint": [str, os.PathLike, None],
         "mixed_precision": ["boolean", StrOptions({"auto"})],
-        "engine": [StrOptions({"auto", "onnx", "torch"})],
     }
 
     def __init__(
@@ -330,19 +319,12 @@ class PatchAE(BaseImageDetector):
         self.verbose = verbose
 
     def _fit_images(self, images, validation):
-        self.encoder_ = FeaturePyramid(
-            self.backbone,
-            self.layers,
-            self.weights,
-            n_channels=images.n_channels,
-            engine=self.engine,
-        ).to(self._device)
+        self._open_encoder(images, validation)
         if self.stride not in self.encoder_.strides:
             raise ValueError(
                 f"stride={self.stride} is none of the strides {self.encoder_.strides} that layers "
                 f"{tuple(self.layers)} of {self.backbone} have; choose one of these"
             )
-        self.min_image_size_ = images.min_size = max(self.encoder_.strides)
         generator = DefectGenerator() if self.defects is None else self.defects
         train = CorruptionDataset(images, generator, n_jobs=self.n_jobs)
         held_out = CorruptionDataset(validation, generator, train, fixed=True, n_jobs=self.n_jobs)
@@ -396,15 +378,7 @@ class PatchAE(BaseImageDetector):
             mixed_precision=use_bfloat16(self.mixed_precision, self._device),
             optimizer=torch.optim.Adam,
             **optimizer,
-            lr=self.lr,
-            max_epochs=self.max_epochs,
-            batch_size=self.train_batch_size,
-            iterator_valid__batch_size=self.batch_size,
-            iterator_train__collate_fn=CorruptionDataset.collate,
-            iterator_valid__collate_fn=CorruptionDataset.collate,
-            callbacks=training_callbacks(self),
-            device=self._device,
-            verbose=self.verbose,
+            **net_settings(self, CorruptionDataset),
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from numbers import Integral, Real
 
 import torch
@@ -12,7 +11,7 @@ from torch import nn
 
 from ..base import BaseImageDetector, stack
 from ..synthesis import CorruptionDataset, DefectGenerator
-from ..training import AnomalyNet, training_callbacks, use_bfloat16
+from ..training import TRAINING_CONSTRAINTS, AnomalyNet, net_settings, use_bfloat16
 
 
 class StackedDilatedConvolutions(nn.Module):
@@ -264,6 +263,7 @@ class SelfSupervisedAE(BaseImageDetector):
 
     _parameter_constraints: dict = {
         **BaseImageDetector._parameter_constraints,
+        **TRAINING_CONSTRAINTS,
         "width": [Interval(Integral, 1, None, closed="left")],
         "depth": [Interval(Integral, 1, None, closed="left")],
         "dilations": [tuple, list],
@@ -272,12 +272,6 @@ class SelfSupervisedAE(BaseImageDetector):
         "defects": [DefectGenerator, None],
         "mask_weight": [Interval(Real, 0, 1, closed="both")],
         "crop_size": [Interval(Integral, 1, None, closed="left"), None],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "lr_schedule": [StrOptions({"cosine", "constant"})],
-        "train_batch_size": [Interval(Integral, 1, None, closed="left")],
-        "callbacks": [list, None],
-        "checkpoint": [str, os.PathLike, None],
         "mixed_precision": ["boolean", StrOptions({"auto"})],
     }
 
@@ -386,13 +380,5 @@ class SelfSupervisedAE(BaseImageDetector):
             prepare_batch=prepare_batch,
             mixed_precision=use_bfloat16(self.mixed_precision, self._device),
             optimizer=torch.optim.Adam,
-            lr=self.lr,
-            max_epochs=self.max_epochs,
-            batch_size=self.train_batch_size,
-            iterator_valid__batch_size=self.batch_size,
-            iterator_train__collate_fn=CorruptionDataset.collate,
-            iterator_valid__collate_fn=CorruptionDataset.collate,
-            callbacks=training_callbacks(self, warmup=0.05),
-            device=self._device,
-            verbose=self.verbose,
+            **net_settings(self, CorruptionDataset, warmup=0.05),
         )
