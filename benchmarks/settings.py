@@ -41,10 +41,12 @@ SETTINGS = {
         "lr 1e-2": {"lr": 1e-2},
         "lr 1e-3": {"lr": 1e-3},
         "train_batch_size 8": {"train_batch_size": 8},
+        "train_batch_size 8, lr 1e-2": {"train_batch_size": 8, "lr": 1e-2},
         "stride 3": {"stride": 3},
         "patch_size 33": {"patch_size": 33},
         "n_patches 300": {"n_patches": 300},
         "narrow latent": {"channels": (3, 4, 12, 4)},
+        "smoothing 16": {"smoothing": 16.0},
         "wide": {"channels": (8, 16, 16, 8)},
     },
     "PatchLatentSVM": {

@@ -143,6 +143,10 @@ def detectors(seed):
             PatchReconstruction(patch_size=33, random_state=seed),
             {"": {}},
         ),
+        "PatchReconstruction, latent of 2 channels": (
+            PatchReconstruction(channels=(3, 4, 12, 2), random_state=seed),
+            {"": {}},
+        ),
         "PatchReconstruction, locally normalised": (
             make_pipeline(
                 FunctionTransformer(normalize_locally), PatchReconstruction(random_state=seed)

@@ -1,3 +1,4 @@
+import copy
 import math
 from collections import Counter
 from itertools import product
@@ -164,6 +165,28 @@ def test_the_rim_is_what_depends_on_latents_outside_the_patch(step):
     rim[m : p - m, m : p - m] = False
     assert ((a - b).abs()[rim] > 1e-12).all()
     assert ((a - b).abs()[~rim] < 1e-12).all()
+
+
+@pytest.mark.parametrize("step", SMALLEST)
+def test_a_folded_network_gives_the_same(step):
+    net = smallest(step, n_channels=2)
+    before = copy.deepcopy(net.state_dict())
+    folded = net.folded()
+    x = images(3, 2, net.patch_size, net.patch_size)
+    z = net.encode(x)
+    torch.testing.assert_close(folded.encode(x), z, rtol=0, atol=1e-5)
+    torch.testing.assert_close(folded.decode(z), net.decode(z), rtol=0, atol=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_batch_norms_before_convolutions_are_folded():
+    """All but that of the latents and that before the decoder's transposed convolution."""
+    kept = [
+        name
+        for name, part in ConvAutoEncoder(3).folded().named_modules()
+        if isinstance(part, nn.BatchNorm2d)
+    ]
+    assert kept == ["encoder.3.2", "decoder.2"]
 
 
 @property_test

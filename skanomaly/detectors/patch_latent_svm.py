@@ -309,10 +309,11 @@ class PatchLatentSVM(PatchDetector):
         self.machines_ = KernelMachines(machines, shape)
 
     def _compute_maps(self, pixels):
+        network = self.net_.module_.folded()
         places = [patch_places(size, self.stride) for size in pixels.shape[2:]]
         maps = pixels.new_empty(len(pixels), *map(len, places))
-        for phase in self.net_.module_.phases(continued(pixels, self.patch_size), *places):
-            z, strides = phase.of_patches(self.net_.module_.latent_size)
+        for phase in network.phases(continued(pixels, self.patch_size), *places):
+            z, strides = phase.of_patches(network.latent_size)
             decisions = [self.machines_(one, strides) for one in z.split(1)]
             phase.put(maps, -torch.cat(decisions))
         return interpolate_places(maps, places, pixels.shape[2:])

@@ -218,27 +218,27 @@ class PatchReconstruction(PatchDetector):
             )
 
     def _compute_maps(self, pixels):
-        self._check_coverage(self.net_.module_)
+        network = self.net_.module_.folded()
+        self._check_coverage(network)
         places = [patch_places(size, self.stride) for size in pixels.shape[2:]]
         x = continued(pixels, self.patch_size)
-        rim = self._rim(self.net_.module_)
+        rim = self._rim(network)
         if self.aggregation == "mean":
             mean = PatchMean(pixels[:, 0], self.patch_size, rim)
-            for phase in self.net_.module_.phases(x, *places):
-                mean.add_phase(self._errors(x, phase), phase)
+            for phase in network.phases(x, *places):
+                mean.add_phase(self._errors(network, x, phase), phase)
             return mean.result()
         maps = pixels.new_empty(len(pixels), *map(len, places))
-        for phase in self.net_.module_.phases(x, *places):
-            phase.put(maps, phase.at(self._errors(x, phase), self.patch_size // 2 - rim))
+        for phase in network.phases(x, *places):
+            phase.put(maps, phase.at(self._errors(network, x, phase), self.patch_size // 2 - rim))
         return interpolate_places(maps, places, pixels.shape[2:])
 
     def _rim(self, network):
         """Pixels at each border of a patch for which it gives no error."""
         return network.margin + (SSIM_WINDOW // 2 if self.error == "ssim" else 0)
 
-    def _errors(self, x, phase):
+    def _errors(self, network, x, phase):
         """Errors (n, h, w) of all patches of a phase, which agree where they overlap."""
-        network = self.net_.module_
         y = network.decode(phase.z)
         top, left = (axis.start + network.margin for axis in (phase.rows, phase.columns))
         x = x[:, :, top : top + y.shape[2], left : left + y.shape[3]]
