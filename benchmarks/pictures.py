@@ -85,6 +85,11 @@ def defects():
             figure.figimage(_strip(types, photographs, row), left, top)
     path = IMAGES / "defects.png"
     figure.savefig(path)
+    _quantize(path)
+
+
+def _quantize(path):
+    """Save a picture of few colours as such, in a fraction of the size."""
     Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
 
 
@@ -140,7 +145,9 @@ def patches():
             ax.set(xticks=[], yticks=[])
             if name == "image":
                 ax.set_title(kind, fontsize=8)
-    figure.savefig(IMAGES / "patches.png")
+    path = IMAGES / "patches.png"
+    figure.savefig(path)
+    _quantize(path)
 
 
 PICTURES = {"evaluation": evaluation, "defects": defects, "patches": patches}
