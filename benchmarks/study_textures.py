@@ -154,6 +154,8 @@ def detectors(seed):
             {"": {}},
         ),
         "PatchLatentSVM": (PatchLatentSVM(random_state=seed), {"": {}}),
+        # About ten times "scale", as batch norm leaves latents with a variance of about one.
+        "PatchLatentSVM, gamma .002": (PatchLatentSVM(gamma=0.002, random_state=seed), {"": {}}),
         "PatchRestoration": (PatchRestoration(random_state=seed), {"": {}}),
         "PaDiM": (PaDiM(image_size=128, random_state=seed), {"": {}}),
         "FastFlow": (FastFlow(image_size=128, random_state=seed), {"": {}}),
