@@ -9,10 +9,44 @@ import torch
 from scipy.interpolate import RegularGridInterpolator
 from torch import nn
 
+import skanomaly
 from skanomaly import HierarchicalFeatureAE
+from skanomaly.base import BaseImageDetector
 from skanomaly.datasets import make_texture_defects
 
 _BESIDE_THE_CHECKOUT = Path(__file__).parents[2] / "shared"
+
+# Every detector, small enough to be fitted in a second or two. Whatever is added here
+# is covered by all that tests detectors.
+SMALL = {
+    "FastFlow": {"n_steps": 2},
+    "HierarchicalFeatureAE": {},
+    "PaDiM": {"dim": 20},
+    "PatchAE": {"dim": 32, "max_patches": 500},
+    "PatchLatentSVM": {"patch_size": 33, "n_patches": 40, "n_estimators": 2, "n_support": 50},
+    "PatchReconstruction": {"patch_size": 33, "n_patches": 40},
+    "PatchRestoration": {
+        "patch_size": 33,
+        "n_patches": 40,
+        "n_prior_patches": 20,
+        "n_restorations": 2,
+        "n_codes": 16,
+        "prior_width": 8,
+        "prior_depth": 1,
+        "stride": 9,
+    },
+    "SelfSupervisedAE": {"width": 16, "depth": 2},
+}
+# Nothing is trained by gradients, so that there are no epochs.
+UNTRAINED = {"PaDiM"}
+
+
+def small(name, **parameters):
+    """One of the detectors, small; what does not concern it is left out."""
+    parameters = {"image_size": 64, "max_epochs": 2, "random_state": 0, **SMALL[name], **parameters}
+    if name in UNTRAINED:
+        parameters.pop("max_epochs")
+    return getattr(skanomaly, name)(**parameters)
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +78,45 @@ def textures():
         "brick", split="test", n_normal=6, n_defective=6, image_size=64, random_state=0
     )
     return train, test
+
+
+class DistanceToMean(BaseImageDetector):
+    """Squared distance to the mean training image, at half the resolution."""
+
+    def __init__(
+        self,
+        *,
+        image_size=16,
+        value_range=None,
+        smoothing=1.0,
+        score_reduction="max",
+        contamination=0.1,
+        validation_fraction=0.3,
+        batch_size=4,
+        device="cpu",
+        n_jobs=None,
+        random_state=0,
+    ):
+        self.image_size = image_size
+        self.value_range = value_range
+        self.smoothing = smoothing
+        self.score_reduction = score_reduction
+        self.contamination = contamination
+        self.validation_fraction = validation_fraction
+        self.batch_size = batch_size
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def _fit_images(self, images, validation):
+        self.seen_ = set(images.indices), set(validation.indices)
+        batches = [batch.pixels.mean(dim=0) for batch in images.batches(1)]
+        self.mean_ = torch.nn.Parameter(torch.stack(batches).mean(dim=0), requires_grad=False)
+        self.noise_ = torch.rand(1)
+
+    def _compute_maps(self, pixels):
+        distance = (pixels - self.mean_).square().mean(dim=1)
+        return torch.nn.functional.avg_pool2d(distance, 2)
 
 
 def interpolated(values, places, size):

@@ -8,6 +8,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from conftest import DistanceToMean
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -20,47 +21,8 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skanomaly import ImageFiles, InvalidImageError
-from skanomaly.base import BaseImageDetector, resolve_device
+from skanomaly.base import resolve_device
 from skanomaly.thresholds import quantile_of_new
-
-
-class DistanceToMean(BaseImageDetector):
-    """Squared distance to the mean training image, at half the resolution."""
-
-    def __init__(
-        self,
-        *,
-        image_size=16,
-        value_range=None,
-        smoothing=1.0,
-        score_reduction="max",
-        contamination=0.1,
-        validation_fraction=0.3,
-        batch_size=4,
-        device="cpu",
-        n_jobs=None,
-        random_state=0,
-    ):
-        self.image_size = image_size
-        self.value_range = value_range
-        self.smoothing = smoothing
-        self.score_reduction = score_reduction
-        self.contamination = contamination
-        self.validation_fraction = validation_fraction
-        self.batch_size = batch_size
-        self.device = device
-        self.n_jobs = n_jobs
-        self.random_state = random_state
-
-    def _fit_images(self, images, validation):
-        self.seen_ = set(images.indices), set(validation.indices)
-        batches = [batch.pixels.mean(dim=0) for batch in images.batches(1)]
-        self.mean_ = torch.nn.Parameter(torch.stack(batches).mean(dim=0), requires_grad=False)
-        self.noise_ = torch.rand(1)
-
-    def _compute_maps(self, pixels):
-        distance = (pixels - self.mean_).square().mean(dim=1)
-        return torch.nn.functional.avg_pool2d(distance, 2)
 
 
 def random_images(n, height=16, width=16, channels=3, seed=0):

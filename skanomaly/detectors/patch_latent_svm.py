@@ -338,7 +338,9 @@ class PatchLatentSVM(PatchDetector):
         if gamma == "scale":
             gamma = 1 / (z.shape[1] * (z.var() or 1.0))
         if self.svm == "exact":
-            return OneClassSVM(nu=self.nu, gamma=gamma).fit(z)
+            svm = OneClassSVM(nu=self.nu, gamma=gamma)
+            svm.random_state = 0  # changes no result, but None moves NumPy's global generator
+            return svm.fit(z)
         seed = int(torch.randint(2**31, ()))
         return make_pipeline(
             Nystroem(gamma=gamma, n_components=min(self.n_components, len(z)), random_state=seed),

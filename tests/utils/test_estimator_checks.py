@@ -1,0 +1,270 @@
+import time
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL, DistanceToMean, small
+from sklearn.base import BaseEstimator
+
+import skanomaly
+from skanomaly.utils import estimator_checks
+from skanomaly.utils.estimator_checks import check_detector, parametrize_with_checks
+
+
+def test_no_detector_is_left_out():
+    assert set(SMALL) == set(skanomaly._DETECTORS)
+
+
+@parametrize_with_checks([small(name) for name in SMALL])
+def test_every_detector(detector, check):
+    check(detector)
+
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (9, 16, 16), np.uint8), RNG.integers(0, 256, (4, 16, 16), np.uint8)
+COLOUR = tuple(RNG.integers(0, 256, (n, 16, 18, 3), np.uint8) for n in (9, 4))
+FIVE_CHANNELS = tuple(RNG.integers(0, 256, (n, 16, 16, 5), np.uint8) for n in (9, 4))
+
+
+@pytest.mark.parametrize("images", [None, GREY, COLOUR, FIVE_CHANNELS])
+def test_a_sound_detector_passes_every_check(images):
+    results = check_detector(DistanceToMean(), images=images)
+    assert [result["name"] for result in results] == [c.__name__ for c in estimator_checks.CHECKS]
+    assert {result["status"] for result in results} == {"passed"}
+
+
+class ConvertsInInit(DistanceToMean):
+    def __init__(self, *, smoothing=1.0, random_state=0):
+        super().__init__(smoothing=smoothing, random_state=random_state)
+        self.smoothing = np.float64(smoothing)
+
+
+class MoreInInit(DistanceToMean):
+    def __init__(self, *, smoothing=1.0, random_state=0):
+        super().__init__(smoothing=smoothing, random_state=random_state)
+
+
+class ForgetsToReturn(DistanceToMean):
+    def fit(self, X, y=None):
+        super().fit(X)
+
+
+class ChangesImages(DistanceToMean):
+    def fit(self, X, y=None):
+        super().fit(X)
+        if isinstance(X, np.ndarray) and X.flags.writeable:
+            X += 1
+        return self
+
+
+class ChangesParameters(DistanceToMean):
+    def fit(self, X, y=None):
+        super().fit(X)
+        self.batch_size = 8
+        return self
+
+
+class NamesWithoutUnderscore(DistanceToMean):
+    def fit(self, X, y=None):
+        super().fit(X)
+        self.history = []
+        return self
+
+
+class ScoresUnfitted(DistanceToMean):
+    def score_samples(self, X):
+        if not hasattr(self, "offset_"):
+            return np.zeros(len(X))
+        return super().score_samples(X)
+
+
+class UnnamedNotFitted(DistanceToMean):
+    def _open_to_score(self, X):
+        if not hasattr(self, "offset_"):
+            raise AttributeError("offset_")
+        return super()._open_to_score(X)
+
+
+class Remembers(DistanceToMean):
+    def fit(self, X, y=None):
+        before = getattr(self, "mean_", None)
+        super().fit(X)
+        if before is not None:
+            self.mean_.data.add_(before)
+        return self
+
+
+class CountsCalls(DistanceToMean):
+    def score_samples(self, X):
+        self.n_calls_ = getattr(self, "n_calls_", 0) + 1
+        return super().score_samples(X)
+
+
+class DependsOnBatch(DistanceToMean):
+    def _compute_maps(self, pixels):
+        return super()._compute_maps(pixels - pixels.mean())
+
+
+class DependsOnOrder(DistanceToMean):
+    def _compute_maps(self, pixels):
+        weights = torch.linspace(1, 2, len(pixels))
+        return super()._compute_maps(pixels) * weights[:, None, None]
+
+
+class FollowsGlobalGenerator(DistanceToMean):
+    def _fit_images(self, images, validation):
+        super()._fit_images(images, validation)
+        self.mean_.data.add_(np.random.random_sample() / 10)  # noqa: NPY002
+
+
+class MovesGlobalGenerator(DistanceToMean):
+    def _fit_images(self, images, validation):
+        super()._fit_images(images, validation)
+        np.random.random_sample()  # noqa: NPY002
+
+
+class NotSeeded(DistanceToMean):
+    def _fit_images(self, images, validation):
+        super()._fit_images(images, validation)
+        self.mean_.data.add_(np.random.default_rng().random())
+
+
+class Unscaled(DistanceToMean):
+    def _open(self, X):
+        twelve_bits = getattr(X, "dtype", None) == np.uint16
+        return super()._open(np.minimum(X / 4095, 1) if twelve_bits else X)
+
+
+class ArraysOnly(DistanceToMean):
+    def score_samples(self, X):
+        if not isinstance(X, np.ndarray):
+            raise TypeError("an array is needed")
+        return super().score_samples(X)
+
+
+class WritesIntoImages(DistanceToMean):
+    def score_samples(self, X):
+        if isinstance(X, np.ndarray) and X.ndim > 2 and len(X) and X.dtype == np.uint8:
+            X[0, 0, 0] = X[0, 0, 0]
+        return super().score_samples(X)
+
+
+class AnyChannels(DistanceToMean):
+    def _open(self, X):
+        if isinstance(X, np.ndarray) and X.ndim == 4:
+            X = X[..., : getattr(self, "n_channels_in_", X.shape[3])]
+        return super()._open(X)
+
+
+class LosesState(DistanceToMean):
+    def __getstate__(self):
+        return {k: v for k, v in super().__getstate__().items() if k != "mean_"}
+
+
+class SharesScratch(DistanceToMean):
+    def _compute_maps(self, pixels):
+        vars(self)["scratch_"] = pixels
+        time.sleep(0.002 * torch.rand(()).item())
+        return super()._compute_maps(self.scratch_)
+
+
+class HalfFits(DistanceToMean):
+    def fit(self, X, y=None):
+        self.mean_ = None
+        return super().fit(X)
+
+
+class FitPredictsOtherwise(DistanceToMean):
+    def fit_predict(self, X, y=None):
+        return -super().fit_predict(X)
+
+
+class FlippedLabels(DistanceToMean):
+    def predict(self, X):
+        return -super().predict(X)
+
+
+class DoublePrecisionMaps(DistanceToMean):
+    def transform(self, X):
+        return super().transform(X).astype(np.float64)
+
+
+class NoOutlierDetector(DistanceToMean):
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.estimator_type = None
+        return tags
+
+
+class AcceptsAnyParameter(DistanceToMean):
+    def _validate_params(self):
+        pass
+
+
+class OneSize(DistanceToMean):
+    def transform(self, X):
+        return super().transform(X if isinstance(X, np.ndarray) else np.stack([x[:16] for x in X]))
+
+
+class FitsOneImage(DistanceToMean):
+    def fit(self, X, y=None):
+        return super().fit(X if len(X) != 1 else np.concatenate([X, X]))
+
+
+class EmptyIsFine(DistanceToMean):
+    def predict(self, X):
+        return np.ones(0, int) if X is not None and np.size(X) == 0 else super().predict(X)
+
+
+class FrozenParameters(DistanceToMean):
+    def set_params(self, **parameters):
+        BaseEstimator.set_params(self, **parameters)
+
+
+BROKEN = [
+    (ConvertsInInit, "check_init_only_assigns"),
+    (MoreInInit, "check_init_only_assigns"),
+    (FrozenParameters, "check_parameters_round_trip"),
+    (ForgetsToReturn, "check_fit_changes_nothing_else"),
+    (ChangesImages, "check_fit_changes_nothing_else"),
+    (ChangesParameters, "check_fit_changes_nothing_else"),
+    (NamesWithoutUnderscore, "check_fitted_attributes"),
+    (ScoresUnfitted, "check_not_fitted"),
+    (UnnamedNotFitted, "check_not_fitted"),
+    (Remembers, "check_refit_forgets"),
+    (CountsCalls, "check_scoring_changes_nothing"),
+    (DependsOnBatch, "check_subset_invariance"),
+    (DependsOnOrder, "check_order_invariance"),
+    (FollowsGlobalGenerator, "check_global_generators"),
+    (MovesGlobalGenerator, "check_global_generators"),
+    (NotSeeded, "check_equal_seeds_equal_bits"),
+    (Unscaled, "check_dtype_invariance"),
+    (ArraysOnly, "check_container_invariance"),
+    (WritesIntoImages, "check_memory_layouts"),
+    (AnyChannels, "check_images_as_fitted"),
+    (LosesState, "check_pickle"),
+    (SharesScratch, "check_threads"),
+    (HalfFits, "check_failed_fit_changes_nothing"),
+    (FitPredictsOtherwise, "check_fit_predict"),
+    (FlippedLabels, "check_method_outputs"),
+    (DoublePrecisionMaps, "check_method_outputs"),
+    (NoOutlierDetector, "check_tags_and_repr"),
+    (AcceptsAnyParameter, "check_invalid_parameters"),
+    (OneSize, "check_mixed_sizes"),
+    (FitsOneImage, "check_too_few_images"),
+    (EmptyIsFine, "check_no_batch"),
+    (LosesState, "check_processes"),
+]
+
+
+@pytest.mark.parametrize(("broken", "check"), BROKEN)
+def test_a_broken_detector_fails(broken, check):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = check_detector(broken(), images=GREY, on_fail=None)
+    assert check in [result["name"] for result in results if result["status"] == "failed"]
+
+
+def test_every_check_is_failed_by_something_broken():
+    assert {check.__name__ for check in estimator_checks.CHECKS} == {check for _, check in BROKEN}
