@@ -174,6 +174,50 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
         scores = np.array([-reduce_map(m, self.score_reduction) for m in maps])
         return Bunch(scores=scores, labels=_labels(scores - self.offset_), maps=maps)
 
+    def stream(self, frames):
+        """Score images one at a time, as a camera or a queue hands them over.
+
+        Each is scored before the next is asked for, and none is kept.
+
+        Parameters
+        ----------
+        frames : iterable of images
+            Arrays (H, W) or (H, W, C), PIL images or paths; without end, if need be.
+
+        Yields
+        ------
+        Bunch
+            ``index``, the number of the frame from 0 on, and its ``score`` (float),
+            ``label`` (+1 or -1) and ``map`` (float32, (H, W)).
+
+        Raises
+        ------
+        InvalidImageError
+            If a frame cannot be used; its ``index`` is the frame's. Another stream
+            may go on with what is left of an iterator.
+
+        Examples
+        --------
+        >>> from skanomaly import PaDiM
+        >>> from skanomaly.datasets import make_texture_defects
+        >>> frames = make_texture_defects("brick", n_normal=12, random_state=0).images
+        >>> detector = PaDiM(image_size=64, dim=10, random_state=0).fit(frames[:10])
+        >>> for found in detector.stream(iter(frames[10:])):
+        ...     print(found.index, found.map.shape)
+        0 (128, 128)
+        1 (128, 128)
+        """
+        check_is_fitted(self)
+        return (self._frame(i, frame) for i, frame in enumerate(frames))
+
+    def _frame(self, i, frame):
+        try:
+            (found,) = self._maps(self._open([frame]))
+        except InvalidImageError as error:
+            raise InvalidImageError(error.reason, index=i, path=error.path) from error.__cause__
+        score = -reduce_map(found, self.score_reduction)
+        return Bunch(index=i, score=score, label=-1 if score < self.offset_ else 1, map=found)
+
     def _fit_images(self, images, validation):
         raise NotImplementedError("a detector implements _fit_images")
 

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import tracemalloc
 
 import joblib
 import numpy as np
@@ -414,3 +415,49 @@ def test_tags_and_html(detector):
     assert tags.input_tags.three_d_array
     assert not tags.input_tags.two_d_array
     assert "DistanceToMean" in detector._repr_html_()
+
+
+def test_stream_is_one_frame_at_a_time(detector):
+    X = random_images(6, seed=1)
+    expected = detector.detect(X)
+    taken = []
+    stream = detector.stream(taken.append(i) or x for i, x in enumerate(X))
+    assert taken == []
+    for i, found in enumerate(stream):
+        assert taken == list(range(i + 1))
+        assert found.index == i
+        assert found.score == pytest.approx(expected.scores[i])
+        assert found.label == expected.labels[i]
+        assert_allclose(found.map, expected.maps[i], rtol=1e-5)
+
+
+def test_another_stream_goes_on_after_a_bad_frame(detector):
+    X = list(random_images(5, seed=1))
+    X[2] = X[2][:, :, :2]
+    frames, found = iter(X), []
+    with pytest.raises(InvalidImageError, match="image 2: has 2 channels, expected 3"):
+        found.extend(result.score for result in detector.stream(frames))
+    found.extend(result.score for result in detector.stream(frames))
+    assert_allclose(found, detector.score_samples([*X[:2], *X[3:]]))
+
+
+def test_stream_of_an_unfitted_detector_fails_at_once():
+    with pytest.raises(NotFittedError):
+        DistanceToMean().stream([])
+
+
+def test_stream_keeps_nothing(detector):
+    """Memory after 3000 frames is that after 500, up to what the allocator rounds."""
+    frame = random_images(1, seed=1)[0]
+    stream = detector.stream(frame.copy() for _ in range(3000))
+    tracemalloc.start()
+    try:
+        for found in stream:
+            if found.index == 500:
+                before, _ = tracemalloc.get_traced_memory()
+        after, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.index == 2999
+    assert after - before < 50_000
+    assert peak < before + 500_000

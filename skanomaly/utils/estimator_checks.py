@@ -263,6 +263,22 @@ def check_method_outputs(subject):
         assert_array_equal(one, other)
 
 
+def check_stream(subject):
+    """A stream gives each frame what a batch gives it, before it asks for the next."""
+    detector, asked = subject.fitted, []
+    for found in detector.stream(asked.append(i) or x for i, x in enumerate(subject.X_new)):
+        assert asked == list(range(found.index + 1)), "more than one frame is asked for at a time"
+        score = subject.scores[found.index]
+        assert_allclose(found.score, score, rtol=RTOL, atol=RTOL * np.ptp(subject.scores))
+        assert found.label == (-1 if found.score < detector.offset_ else 1)
+        assert (found.map.shape, found.map.dtype) == (subject.X_new.shape[1:3], np.float32)
+    assert len(asked) == len(subject.X_new)
+    with _raises(NotFittedError, subject.name):
+        subject.new().stream(subject.X_new)
+    with _raises(ValueError, "image 1: "):
+        list(detector.stream([subject.X_new[0], None]))
+
+
 def check_fit_predict(subject):
     """`fit_predict` is `fit` and then `predict`."""
     assert_array_equal(subject.new().fit_predict(subject.X), subject.fitted.predict(subject.X))

@@ -175,6 +175,11 @@ class HalfFits(DistanceToMean):
         return super().fit(X)
 
 
+class CollectsFrames(DistanceToMean):
+    def stream(self, frames):
+        return super().stream(list(frames))
+
+
 class FitPredictsOtherwise(DistanceToMean):
     def fit_predict(self, X, y=None):
         return -super().fit_predict(X)
@@ -246,6 +251,7 @@ BROKEN = [
     (LosesState, "check_pickle"),
     (SharesScratch, "check_threads"),
     (HalfFits, "check_failed_fit_changes_nothing"),
+    (CollectsFrames, "check_stream"),
     (FitPredictsOtherwise, "check_fit_predict"),
     (FlippedLabels, "check_method_outputs"),
     (DoublePrecisionMaps, "check_method_outputs"),
