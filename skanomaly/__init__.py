@@ -19,6 +19,8 @@ _DETECTORS = {
 _LAZY = {
     **{name: f".detectors.{module}" for name, module in _DETECTORS.items()},
     "FlattenedImages": ".flattened",
+    "load": ".persistence",
+    "save": ".persistence",
 }
 
 __all__ = ["ImageFiles", "InvalidImageError", *_LAZY]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from itertools import groupby
 from numbers import Integral, Real
 
@@ -10,10 +11,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
+from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from . import __version__
 from .exceptions import InvalidImageError
 from .images import ImageDataset
 from .maps import SCORE_REDUCTIONS, assemble_maps, reduce_map
@@ -321,7 +324,20 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
 
     def __getstate__(self):
         self._place("cpu")  # so that the pickle loads where there is no other device
-        return super().__getstate__()
+        return {**super().__getstate__(), "_skanomaly_version": __version__}
+
+    def __setstate__(self, state):
+        written = state.pop("_skanomaly_version", "before 0.1")
+        if written != __version__:
+            warnings.warn(
+                InconsistentVersionWarning(
+                    estimator_name=type(self).__name__,
+                    current_sklearn_version=__version__,
+                    original_sklearn_version=written,
+                ),
+                stacklevel=2,
+            )
+        super().__setstate__(state)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

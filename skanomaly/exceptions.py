@@ -37,3 +37,7 @@ class BackboneError(ValueError):
 
 class TrainingError(RuntimeError):
     """Training cannot go on: the loss is no longer a finite number."""
+
+
+class ModelFileError(ValueError):
+    """A file is no model, is damaged, or asks for what may not be built from a file."""

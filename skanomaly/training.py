@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skorch import NeuralNet
 from skorch.callbacks import Callback, PassthroughScoring, PrintLog
 from skorch.helper import predefined_split
+from skorch.history import History
 from skorch.utils import to_device
 
 from .exceptions import TrainingError
@@ -231,6 +232,24 @@ class AnomalyNet(NeuralNet):
         elif self.verbose > 1:
             callbacks.append(("print_log", PrintLog()))
         return callbacks
+
+    @classmethod
+    def of_trained(cls, module, history):
+        """A net whose module was trained elsewhere, which can score and show its history.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+        history : list of dict
+            As of skorch's `History`, an entry an epoch.
+
+        Returns
+        -------
+        AnomalyNet
+        """
+        net = cls(module, torch.nn.MSELoss, train_split=None).initialize()
+        net.history_ = History(history)
+        return net
 
     def fit_on(self, train, validation):
         """Fit on a dataset of normal images, watching another one.

@@ -223,6 +223,8 @@ class PatchLatentSVM(PatchDetector):
     (2, 128, 128)
     """
 
+    _not_saved = ("estimators_",)  # `machines_` has of them what scores
+
     _parameter_constraints: dict = {
         **PatchDetector._parameter_constraints,
         "svm": [StrOptions({"exact", "nystroem"})],
