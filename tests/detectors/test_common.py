@@ -1,19 +1,13 @@
 """What every detector keeps besides the contract, for which `tests/utils` checks it."""
 
-import subprocess
-import sys
 from functools import partial
 
-import joblib
 import numpy as np
 import pytest
 from conftest import SMALL, UNTRAINED, small
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_array_equal
 from PIL import Image
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback, EarlyStopping
 
 import skanomaly
@@ -21,7 +15,6 @@ from skanomaly import ImageFiles, InvalidImageError
 from skanomaly.datasets import make_texture_defects
 from skanomaly.exceptions import TrainingError
 from skanomaly.metrics import pixel_roc_auc_score
-from skanomaly.model_selection import NormalKFold
 
 # The least of what a few more epochs must reach on drawn defects: image and pixel AUROC.
 LEARNING = {
@@ -181,32 +174,3 @@ def test_interrupted_training_goes_on_to_the_same_bits(make_trained, textures, t
     assert len(resumed.net_.history) == 3
     assert_array_equal(resumed.transform(X), through.transform(X))
     assert resumed.offset_ == through.offset_
-
-
-def test_dump_and_load_in_a_fresh_process(fitted, textures, tmp_path):
-    X = textures[1].images[:3]
-    joblib.dump((fitted, X), tmp_path / "model")
-    assert (tmp_path / "model").stat().st_size < 20e6
-    code = (
-        "import joblib, sys, numpy as np; d, X = joblib.load(sys.argv[1]);"
-        "print(*d.score_samples(X).astype(np.float32))"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "model"], capture_output=True, text=True, check=True
-    )
-    assert_allclose(np.array(run.stdout.split(), float), fitted.score_samples(X), rtol=1e-4)
-
-
-def test_pipeline_and_grid_search(make, textures):
-    X, y = textures[1].images, textures[1].target
-    pipeline = make_pipeline(FunctionTransformer(), make())
-    name = pipeline.steps[-1][0]
-    search = GridSearchCV(
-        pipeline,
-        {f"{name}__smoothing": [1.0, 4.0]},
-        scoring="roc_auc",
-        cv=NormalKFold(2),
-        refit=False,
-    )
-    search.fit(X, y)
-    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
