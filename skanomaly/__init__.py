@@ -19,6 +19,8 @@ _DETECTORS = {
 _LAZY = {
     **{name: f".detectors.{module}" for name, module in _DETECTORS.items()},
     "FlattenedImages": ".flattened",
+    "OnnxDetector": ".onnx_detector",
+    "export_onnx": ".onnx_export",
     "load": ".persistence",
     "save": ".persistence",
 }

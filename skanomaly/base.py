@@ -270,7 +270,7 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
     def _open(self, X):
         return ImageDataset(
             X,
-            image_size=_as_pair(self.image_size),
+            image_size=self._seen_size,
             value_range=self.value_range,
             n_channels=getattr(self, "n_channels_in_", None),
             min_size=getattr(self, "min_image_size_", 1),
@@ -308,8 +308,15 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
 
     def _assembled(self, batches):
         for maps, sizes in batches:
-            seen_size = _as_pair(self.image_size) or sizes[0]
+            seen_size = self._seen_size or sizes[0]
             yield from _by_own_size(maps, seen_size, sizes, self.smoothing)
+
+    @property
+    def _seen_size(self):
+        """Height and width that the method sees, or None for each image's own."""
+        if self.image_size is None or not isinstance(self.image_size, Integral):
+            return self.image_size if self.image_size is None else tuple(self.image_size)
+        return (self.image_size, self.image_size)
 
     @property
     def _device(self):
@@ -317,10 +324,13 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
 
     def _place(self, device):
         """Move every fitted module to a device, ready to score."""
-        for value in vars(self).values():
-            module = getattr(value, "module_", value)  # a skorch net's, or itself
-            if isinstance(module, torch.nn.Module):
-                module.to(device).eval()
+        for module in self._modules_fitted():
+            module.to(device).eval()
+
+    def _modules_fitted(self):
+        """The torch modules among the attributes, skorch nets' included."""
+        values = (getattr(value, "module_", value) for value in vars(self).values())
+        return [value for value in values if isinstance(value, torch.nn.Module)]
 
     def __getstate__(self):
         self._place("cpu")  # so that the pickle loads where there is no other device
@@ -364,12 +374,6 @@ def resolve_device(device):
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _as_pair(image_size):
-    if image_size is None or not isinstance(image_size, Integral):
-        return image_size if image_size is None else tuple(image_size)
-    return (image_size, image_size)
 
 
 def _by_own_size(maps, seen_size, sizes, smoothing):

@@ -41,3 +41,7 @@ class TrainingError(RuntimeError):
 
 class ModelFileError(ValueError):
     """A file is no model, is damaged, or asks for what may not be built from a file."""
+
+
+class ExportError(ValueError):
+    """A detector cannot be exported, or the file would not do what the detector does."""

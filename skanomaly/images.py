@@ -341,6 +341,38 @@ class ImageDataset:
                 waiting = []
         yield from self._same_sized(waiting)
 
+    def raw_batches(self, batch_size, dtype):
+        """Stream the images in order, as they are stored.
+
+        Parameters
+        ----------
+        batch_size : int
+            Images a batch; fewer where the size changes.
+        dtype : numpy.dtype
+            That they must have.
+
+        Yields
+        ------
+        ndarray, shape (n, H, W, C)
+
+        Raises
+        ------
+        InvalidImageError
+            If an image cannot be used, or is of another dtype.
+        """
+        waiting = []
+        for i in range(len(self)):
+            image = self._read(i)
+            if image.dtype != dtype:
+                raise InvalidImageError(
+                    f"holds {image.dtype}, expected {dtype}", index=int(self.indices[i])
+                )
+            if waiting and (len(waiting) == batch_size or image.shape != waiting[0].shape):
+                yield np.stack(waiting)
+                waiting = []
+            waiting.append(image)
+        yield np.stack(waiting)
+
     def in_memory(self, batch_size=16, n_jobs=None, max_bytes=MAX_BYTES_IN_MEMORY):
         """What `dataset[i]` gives, read once, for those who look many times.
 
@@ -406,7 +438,7 @@ class ImageDataset:
         import torch
         import torch.nn.functional as F
 
-        low, high = _range_of(images[0].dtype, self.value_range)
+        low, high = range_of(images[0].dtype, self.value_range)
         batch = torch.from_numpy(_stack(images)).permute(0, 3, 1, 2)
         batch = batch.to(torch.float32, memory_format=torch.contiguous_format)
         batch = batch.sub_(low).div_(high - low) if low else batch.div_(high - low)
@@ -468,7 +500,8 @@ def _check_channels(image, n_channels):
         raise InvalidImageError(f"has {found} channels, expected {n_channels}{hint}")
 
 
-def _range_of(dtype, value_range):
+def range_of(dtype, value_range):
+    """Pixel values that mean black and white, of images of a dtype."""
     if value_range is not None and dtype.kind in "buif":
         return value_range
     if dtype.kind == "u" and dtype.itemsize <= 2:
@@ -482,7 +515,7 @@ def _range_of(dtype, value_range):
 
 
 def _check_values(image, value_range):
-    low, high = _range_of(image.dtype, value_range)
+    low, high = range_of(image.dtype, value_range)
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         row, column, channel = np.argwhere(~np.isfinite(image))[0]
         raise InvalidImageError(

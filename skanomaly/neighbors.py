@@ -169,6 +169,8 @@ class PatchBank(nn.Module):
                 "that the memory was filled with"
             )
         max_elements = MAX_ELEMENTS.get(queries.device.type, MAX_ELEMENTS["cpu"])
+        if torch.onnx.is_in_onnx_export():  # a loop's length is not to depend on the example's
+            return self._search(queries.float())
         parts = queries.float().split(max(1, max_elements // max(n_patches, self.n_neighbors * d)))
         found = [self._search(part) for part in parts]
         return tuple(torch.cat(results) for results in zip(*found))
@@ -180,7 +182,10 @@ class PatchBank(nn.Module):
         else:
             indices = ranking.topk(self.n_neighbors, dim=1, largest=False).indices
         differences = queries[:, None] - self.patches[indices]
-        distances, order = torch.linalg.vector_norm(differences, dim=2).sort(dim=1, stable=True)
+        distances = torch.linalg.vector_norm(differences, dim=2)
+        if self.n_neighbors == 1:
+            return distances, indices
+        distances, order = distances.sort(dim=1, stable=not torch.onnx.is_in_onnx_export())
         return distances, indices.gather(1, order)
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import warnings
-from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +24,7 @@ from torch import nn
 from . import _DETECTORS
 from .backbones import FeaturePyramid
 from .exceptions import ModelFileError
+from .files import replaced
 from .training import AnomalyNet
 
 MAGIC = b"skanomaly model\n"
@@ -94,7 +93,7 @@ def save(estimator, path):
     }
     head = json.dumps(document).encode()
     body = len(head).to_bytes(8, "little") + head + safetensors.numpy.save(encoder.tensors)
-    with _replaced(Path(path)) as file:
+    with replaced(Path(path)) as file:
         file.write(MAGIC + hashlib.sha256(body).digest())
         file.write(body)
 
@@ -173,21 +172,6 @@ def _warn_of_versions(path, saved):
             f"{path} was written with {found}; scores may differ, so check them or fit anew",
             stacklevel=3,
         )
-
-
-@contextmanager
-def _replaced(path):
-    """A file that takes the place of another once all is written, and not before."""
-    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise
 
 
 class _Encoder:

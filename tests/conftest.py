@@ -116,7 +116,7 @@ class DistanceToMean(BaseImageDetector):
 
     def _compute_maps(self, pixels):
         distance = (pixels - self.mean_).square().mean(dim=1)
-        return torch.nn.functional.avg_pool2d(distance, 2)
+        return torch.nn.functional.avg_pool2d(distance[:, None], 2)[:, 0]
 
 
 def interpolated(values, places, size):

@@ -323,7 +323,7 @@ class PaDiM(FeatureDetector):
 
     def _compute_maps(self, pixels):
         f = self._embed(pixels)
-        return self.gaussian_(f.flatten(2).transpose(1, 2)).view(len(f), *f.shape[2:])
+        return self.gaussian_(f.flatten(2).transpose(1, 2)).view(f.shape[0], *f.shape[2:])
 
     def _draw_channels(self):
         """Which features are used, of each level."""

@@ -94,9 +94,16 @@ def on_one_grid(levels, k):
     """
     size = levels[k].shape[2:]
     scaled = [F.normalize(f, dim=1) * f.shape[1] ** 0.5 for f in levels]
-    placed = [F.adaptive_avg_pool2d(f, size) if i < k else f for i, f in enumerate(scaled[: k + 1])]
+    placed = [_averaged(f, size) for f in scaled[:k]] + [scaled[k]]
     placed += [F.interpolate(f, size, mode="bilinear") for f in scaled[k + 1 :]]
     return torch.cat(placed, dim=1)
+
+
+def _averaged(f, size):
+    ratios = [int(n) / int(m) for n, m in zip(f.shape[2:], size)]
+    if all(ratio.is_integer() for ratio in ratios):  # the same, but also in ONNX
+        return F.avg_pool2d(f, [int(ratio) for ratio in ratios])
+    return F.adaptive_avg_pool2d(f, size)
 
 
 class PatchAE(FeatureDetector):
@@ -337,7 +344,7 @@ class PatchAE(FeatureDetector):
     def _compute_maps(self, pixels):
         z = self._vectors(pixels)
         distances = self.bank_.distances(_as_rows(z))
-        return distances.reshape(len(z), *z.shape[2:])
+        return distances.reshape(z.shape[0], *z.shape[2:])
 
     def _vectors(self, pixels):
         """Unit vectors of all patches, (n, dim, h, w)."""

@@ -225,6 +225,10 @@ class PatchLatentSVM(PatchDetector):
 
     _not_saved = ("estimators_",)  # `machines_` has of them what scores
 
+    _not_exportable = (
+        "its map is put together in place, phase by phase, which the exporter cannot express"
+    )
+
     _parameter_constraints: dict = {
         **PatchDetector._parameter_constraints,
         "svm": [StrOptions({"exact", "nystroem"})],

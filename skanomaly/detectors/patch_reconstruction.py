@@ -136,6 +136,10 @@ class PatchReconstruction(PatchDetector):
     (2, 128, 128)
     """
 
+    _not_exportable = (
+        "its map is put together in place, phase by phase, which the exporter cannot express"
+    )
+
     _parameter_constraints: dict = {
         **PatchDetector._parameter_constraints,
         "error": [StrOptions({"squared", "ssim"})],

@@ -456,6 +456,8 @@ class PatchRestoration(PatchDetector):
     (2, 128, 128)
     """
 
+    _not_exportable = "it draws random numbers for each image, as many as there are unlikely codes"
+
     _parameter_constraints: dict = {
         **PatchDetector._parameter_constraints,
         "n_codes": [Interval(Integral, 2, None, closed="left")],

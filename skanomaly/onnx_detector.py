@@ -1,0 +1,147 @@
+"""Exported detectors, served by ONNX Runtime alone."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from .exceptions import InvalidImageError, ModelFileError
+from .images import ImageDataset
+
+METADATA_KEY = "skanomaly"
+
+
+class OnnxDetector:
+    """A detector that `export_onnx` has written, without PyTorch.
+
+    Scores, verdicts and maps are those of the detector it was made of.
+
+    Parameters
+    ----------
+    path : str, path-like or bytes
+        The file, or its content.
+    batch_size : int, default=4
+        Images that are scored at once.
+    n_threads : int or None, default=None
+        Threads of ONNX Runtime; None leaves the choice to it.
+
+    Attributes
+    ----------
+    offset_ : float
+        Threshold on `score_samples`: what lies below is anomalous.
+    map_threshold_ : float
+        Map value that the threshold's share of normal images exceed somewhere.
+    n_channels_in_ : int
+        Channels of the images.
+    metadata_ : dict
+        What else the file says of itself.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is no exported detector.
+    FileNotFoundError
+        If there is no file.
+    """
+
+    def __init__(self, path, *, batch_size=4, n_threads=None):
+        import onnxruntime
+
+        self.batch_size = batch_size
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if n_threads is not None:
+            options.intra_op_num_threads = n_threads
+        if not isinstance(path, bytes):
+            path = os.fspath(path)
+            if not os.path.isfile(path):
+                raise FileNotFoundError(f"{path}: there is no such file")
+        name = "the content" if isinstance(path, bytes) else path
+        try:
+            self._session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
+            entries = self._session.get_modelmeta().custom_metadata_map
+            self.metadata_ = json.loads(entries[METADATA_KEY])
+        except Exception as error:  # ONNX Runtime's errors have no common class
+            raise ModelFileError(
+                f"{name} is no detector that export_onnx writes ({error})"
+            ) from error
+        self.offset_ = self.metadata_["offset"]
+        self.map_threshold_ = self.metadata_["map_threshold"]
+        self.n_channels_in_ = self.metadata_["n_channels"]
+
+    def transform(self, X):
+        """Anomaly map of each image; see `BaseImageDetector.transform`."""
+        return self.detect(X).maps
+
+    def score_samples(self, X):
+        """Score of each image; see `BaseImageDetector.score_samples`."""
+        return self.detect(X).scores
+
+    def decision_function(self, X):
+        """Score of each image, shifted so that the threshold is 0."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X):
+        """Verdict on each image: +1 for normal, -1 for anomalous."""
+        return self.detect(X).labels
+
+    def detect(self, X):
+        """Scores, verdicts and maps.
+
+        Parameters
+        ----------
+        X : batch of images
+            As the detector took them, of the dtype and range it was exported for.
+
+        Returns
+        -------
+        Bunch
+            ``scores`` (n,) float64, ``labels`` (n,) int64, ``maps`` (n, H, W)
+            float32, or an object array (n,) of maps where sizes differ.
+
+        Raises
+        ------
+        InvalidImageError
+            If an image cannot be used; it names the image.
+        """
+        size = self.metadata_["size"]
+        images = ImageDataset(
+            X,
+            value_range=self.metadata_["value_range"],
+            n_channels=self.n_channels_in_,
+            min_size=self.metadata_["min_image_size"],
+            required_size=None if size is None else tuple(size),
+        )
+        maps, scores = [], []
+        for batch in images.raw_batches(self.batch_size, np.dtype(self.metadata_["dtype"])):
+            batch = batch.astype(self.metadata_["input_dtype"], copy=False)
+            found = self._session.run(["maps", "scores"], {"images": batch})
+            maps.extend(found[0])
+            scores.extend(found[1])
+        scores = np.array(scores, float)
+        labels = np.where(scores < self.offset_, -1, 1)
+        return Bunch(scores=scores, labels=labels, maps=_stacked(maps))
+
+    def stream(self, frames):
+        """Score images one at a time; see `BaseImageDetector.stream`."""
+        for i, frame in enumerate(frames):
+            try:
+                found = self.detect([frame])
+            except InvalidImageError as error:
+                raise InvalidImageError(error.reason, index=i, path=error.path) from None
+            yield Bunch(
+                index=i, score=found.scores[0], label=int(found.labels[0]), map=found.maps[0]
+            )
+
+
+def _stacked(maps):
+    if all(m.shape == maps[0].shape for m in maps):
+        return np.stack(maps)
+    objects = np.empty(len(maps), dtype=object)
+    objects[:] = maps
+    return objects
