@@ -6,7 +6,6 @@ import json
 import os
 
 import numpy as np
-from sklearn.utils import Bunch
 
 from .exceptions import InvalidImageError, ModelFileError
 from .images import ImageDataset
@@ -76,11 +75,11 @@ class OnnxDetector:
 
     def transform(self, X):
         """Anomaly map of each image; see `BaseImageDetector.transform`."""
-        return self.detect(X).maps
+        return _stacked([m for (maps,) in self._run(X, "maps") for m in maps])
 
     def score_samples(self, X):
         """Score of each image; see `BaseImageDetector.score_samples`."""
-        return self.detect(X).scores
+        return np.concatenate([scores for (scores,) in self._run(X, "scores")]).astype(float)
 
     def decision_function(self, X):
         """Score of each image, shifted so that the threshold is 0."""
@@ -88,7 +87,7 @@ class OnnxDetector:
 
     def predict(self, X):
         """Verdict on each image: +1 for normal, -1 for anomalous."""
-        return self.detect(X).labels
+        return self._labels(self.score_samples(X))
 
     def detect(self, X):
         """Scores, verdicts and maps.
@@ -109,6 +108,26 @@ class OnnxDetector:
         InvalidImageError
             If an image cannot be used; it names the image.
         """
+        from sklearn.utils import Bunch  # whose import takes longer than scoring
+
+        maps, scores = zip(*self._run(X, "maps", "scores"))
+        maps, scores = [m for part in maps for m in part], np.concatenate(scores).astype(float)
+        return Bunch(scores=scores, labels=self._labels(scores), maps=_stacked(maps))
+
+    def stream(self, frames):
+        """Score images one at a time; see `BaseImageDetector.stream`."""
+        from sklearn.utils import Bunch
+
+        for i, frame in enumerate(frames):
+            try:
+                (((anomaly_map,), (score,)),) = self._run([frame], "maps", "scores")
+            except InvalidImageError as error:
+                raise InvalidImageError(error.reason, index=i, path=error.path) from None
+            label = -1 if score < self.offset_ else 1
+            yield Bunch(index=i, score=float(score), label=label, map=anomaly_map)
+
+    def _run(self, X, *outputs):
+        """Yield the graph's outputs of these names, batch by batch."""
         size = self.metadata_["size"]
         images = ImageDataset(
             X,
@@ -117,26 +136,12 @@ class OnnxDetector:
             min_size=self.metadata_["min_image_size"],
             required_size=None if size is None else tuple(size),
         )
-        maps, scores = [], []
         for batch in images.raw_batches(self.batch_size, np.dtype(self.metadata_["dtype"])):
             batch = batch.astype(self.metadata_["input_dtype"], copy=False)
-            found = self._session.run(["maps", "scores"], {"images": batch})
-            maps.extend(found[0])
-            scores.extend(found[1])
-        scores = np.array(scores, float)
-        labels = np.where(scores < self.offset_, -1, 1)
-        return Bunch(scores=scores, labels=labels, maps=_stacked(maps))
+            yield self._session.run(outputs, {"images": batch})
 
-    def stream(self, frames):
-        """Score images one at a time; see `BaseImageDetector.stream`."""
-        for i, frame in enumerate(frames):
-            try:
-                found = self.detect([frame])
-            except InvalidImageError as error:
-                raise InvalidImageError(error.reason, index=i, path=error.path) from None
-            yield Bunch(
-                index=i, score=found.scores[0], label=int(found.labels[0]), map=found.maps[0]
-            )
+    def _labels(self, scores):
+        return np.where(scores < self.offset_, -1, 1)
 
 
 def _stacked(maps):

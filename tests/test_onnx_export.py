@@ -202,7 +202,7 @@ def test_serving_needs_no_pytorch(exported, tmp_path):
     code = (
         "import sys, numpy as np; from skanomaly import OnnxDetector;"
         "print(*OnnxDetector(sys.argv[1]).score_samples(np.load(sys.argv[2])));"
-        "print([m for m in ('torch', 'timm', 'skorch') if m in sys.modules])"
+        "print([m for m in ('torch', 'timm', 'skorch', 'sklearn') if m in sys.modules])"
     )
     run = subprocess.run(
         [sys.executable, "-c", code, exported[1], tmp_path / "X.npy"],
