@@ -227,6 +227,9 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
     def _compute_maps(self, pixels):
         raise NotImplementedError("a detector implements _compute_maps")
 
+    def _prepare_export(self):
+        """Bring a copy that is to be exported into a form that can be; nothing by default."""
+
     def _without_fitted_state(self):
         """A copy with the same parameter objects and nothing that a fit has set."""
         blank = copy.copy(self)

@@ -172,6 +172,7 @@ def _traced(detector, raw):
     for module in detector._modules_fitted():
         if isinstance(module, FeaturePyramid):
             module.engine, module.memory = "torch", None
+    detector._prepare_export()
     detector.set_params(device="cpu").score_samples(
         raw[:1]
     )  # what is computed once is computed now

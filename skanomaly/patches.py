@@ -65,7 +65,7 @@ class ConvAutoEncoder(nn.Module):
         strides=(1, 1, 3, 1),
     ):
         super().__init__()
-        self.patch_size, self.strides = patch_size, tuple(strides)
+        self.patch_size, self.strides, self.is_folded = patch_size, tuple(strides), False
         _check_layers(channels, kernel_sizes, strides)
         self.latent_size = _latent_size(patch_size, kernel_sizes, strides)
         decoded = _decoded_size(self.latent_size, kernel_sizes, strides)
@@ -115,7 +115,10 @@ class ConvAutoEncoder(nn.Module):
         Not the last of the encoder, which belongs to the latents, nor one before a
         transposed convolution, whose stride gives pixels different shares of its input.
         """
+        if self.is_folded:
+            return self
         network = copy.deepcopy(self)
+        network.is_folded = True
         for blocks in (network.encoder, [network.decoder]):
             places = [(block, i) for block in blocks for i in range(len(block))]
             for (block, i), (next_block, j) in pairwise(places):
@@ -217,7 +220,7 @@ class Axis(NamedTuple):
 
     start: int  #: pixel at which the patch of the latents' first position begins
     which: object  #: ndarray of int, the places that are of this phase, by number
-    places: object  #: ndarray of int, pixels at which they begin
+    places: object  #: ndarray of int, pixels at which they begin, evenly apart
 
     def shifted(self, by, step):
         """Those of the patches that begin a multiple of `step` pixels after the start, shifted."""
@@ -236,18 +239,26 @@ class Phase(NamedTuple):
 
     def at(self, values, offset):
         """Of values (n, h, w) on the phase's pixels, those at an offset in each patch."""
-        rows, columns = (
-            torch.from_numpy(axis.places - axis.start + offset).to(values.device)
-            for axis in (self.rows, self.columns)
-        )
-        return values[:, rows[:, None], columns]
+        chosen = []
+        for axis in (self.rows, self.columns):
+            pixels = axis.places - axis.start + offset
+            step = int(pixels[1] - pixels[0]) if len(pixels) > 1 else 1
+            chosen.append(slice(int(pixels[0]), int(pixels[-1]) + 1, step))
+        return values[:, *chosen]
 
     def put(self, maps, values):
-        """Write what the phase's patches have (n, rows, columns) to the map of all places."""
+        """A map of all places, so far zero at the phase's, with what its patches have there."""
+        if torch.onnx.is_in_onnx_export():  # which does not know how to write into a part
+            rows, columns = (
+                torch.from_numpy(np.eye(int(n), dtype=np.float32)[:, axis.which])
+                for n, axis in zip(maps.shape[1:], (self.rows, self.columns))
+            )
+            return maps + rows @ values @ columns.T
         rows, columns = (
             torch.from_numpy(axis.which).to(maps.device) for axis in (self.rows, self.columns)
         )
         maps[:, rows[:, None], columns] = values
+        return maps
 
     def of_patches(self, size):
         """The latents from the first to the last of the phase's patches.
@@ -309,6 +320,7 @@ def patch_places(size, stride):
         Central pixels in the image, which is also where the patches begin in
         the image as `continued` gives it back.
     """
+    size = int(size)  # while an export is traced it is more
     n = -(-size // stride)
     return (size - stride * (n - 1)) // 2 + stride * np.arange(n)
 
@@ -371,7 +383,7 @@ class PatchMean:
 
     def __init__(self, like, patch_size, rim):
         self.total = torch.zeros_like(like)
-        self.n_covering = torch.zeros_like(like[(0,) * (like.ndim - 2)])
+        self.n_covering = np.zeros(tuple(map(int, like.shape[-2:])), np.float32)
         self.shift = rim - patch_size // 2  # from a patch's centre to where its inner part begins
         self.side = patch_size - 2 * rim
 
@@ -389,15 +401,19 @@ class PatchMean:
         (rows, from_rows), (columns, from_columns) = (
             self._overlap(axis.start, k, values.shape[k]) for axis, k in axes
         )
-        weights = torch.outer(*(self._counts(axis.places, k) for axis, k in axes))
-        weights = weights[rows, columns]
-        values = values[..., from_rows, from_columns]
-        self.total[..., rows, columns].addcmul_(weights, values)
+        weights = np.outer(*(self._counts(axis.places, k) for axis, k in axes))[rows, columns]
         self.n_covering[rows, columns] += weights
+        values, weights = values[..., from_rows, from_columns], torch.from_numpy(weights).to(values)
+        if torch.onnx.is_in_onnx_export():  # which does not know how to write into a part
+            height, width = self.n_covering.shape
+            rims = columns.start, width - columns.stop, rows.start, height - rows.stop
+            self.total = self.total + F.pad(weights * values, rims)
+        else:
+            self.total[..., rows, columns].addcmul_(weights, values)
 
     def result(self):
         """The means, of the shape of `like`."""
-        return self.total / self.n_covering
+        return self.total / torch.from_numpy(self.n_covering).to(self.total)
 
     def _overlap(self, place, axis, n):
         """Where n values of a patch at a place lie in the image, and which of them do."""
@@ -407,10 +423,10 @@ class PatchMean:
 
     def _counts(self, places, axis):
         """How many of the patches at these places cover each pixel along an axis."""
-        counts = torch.zeros(self.total.shape[axis])
+        counts = np.zeros(self.total.shape[axis], np.float32)
         for place in places:
             counts[self._overlap(place, axis, self.side)[0]] += 1
-        return counts.to(self.total)
+        return counts
 
 
 class PatchDataset(Dataset):

@@ -55,6 +55,17 @@ def test_every_detector_that_can_be(name, tmp_path):
     assert detector.predict(GREY).shape == (12,)  # which export has left as it was
 
 
+@pytest.mark.parametrize("aggregation", ["mean", "center"])
+@pytest.mark.parametrize("error", ["squared", "ssim"])
+@pytest.mark.parametrize("stride", [1, 3, 4])
+def test_patches_at_native_size(aggregation, error, stride, tmp_path):
+    parameters = {"aggregation": aggregation, "error": error, "stride": stride, "patch_size": 45}
+    X = np.repeat(GREY[:, :40, :51, None], 3, axis=3)
+    detector = small("PatchReconstruction", image_size=None, max_epochs=1, **parameters).fit(X)
+    export_onnx(detector, tmp_path / "model.onnx", X)
+    assert_same(OnnxDetector(tmp_path / "model.onnx"), detector, X)
+
+
 @pytest.mark.parametrize("name", sorted(set(SMALL) - set(EXPORTABLE)))
 def test_the_others_say_why_not(name, tmp_path):
     detector = small(name).fit(GREY)

@@ -51,6 +51,9 @@ class PatchDetector(BaseImageDetector):
             for part, fixed in ((images, False), (validation, True))
         ]
 
+    def _prepare_export(self):
+        self.net_.module_ = self.net_.module_.folded()
+
     def _fit_on_patches(
         self,
         patches,

@@ -78,7 +78,7 @@ class KernelMachines(nn.Module):
         with _full_precision(z.device):
             exponents = F.conv2d(z, self.weights, self.bias, stride)
         squares = z.square().sum(dim=1, keepdim=True)
-        squares = F.avg_pool2d(squares, (height, width), stride, divisor_override=1)
+        squares = height * width * F.avg_pool2d(squares, (height, width), stride)
         exponents.addcmul_(squares, self.gamma, value=-1)
         return torch.einsum("nmij,m->nij", exponents.exp_(), self.alpha) - self.rho
 
@@ -225,10 +225,6 @@ class PatchLatentSVM(PatchDetector):
 
     _not_saved = ("estimators_",)  # `machines_` has of them what scores
 
-    _not_exportable = (
-        "its map is put together in place, phase by phase, which the exporter cannot express"
-    )
-
     _parameter_constraints: dict = {
         **PatchDetector._parameter_constraints,
         "svm": [StrOptions({"exact", "nystroem"})],
@@ -317,11 +313,13 @@ class PatchLatentSVM(PatchDetector):
     def _compute_maps(self, pixels):
         network = self.net_.module_.folded()
         places = [patch_places(size, self.stride) for size in pixels.shape[2:]]
-        maps = pixels.new_empty(len(pixels), *map(len, places))
+        maps = pixels.new_zeros(pixels.shape[0], *map(len, places))
         for phase in network.phases(continued(pixels, self.patch_size), *places):
             z, strides = phase.of_patches(network.latent_size)
-            decisions = [self.machines_(one, strides) for one in z.split(1)]
-            phase.put(maps, -torch.cat(decisions))
+            # One by one, to save memory; a loop's length is not to depend on an export's example.
+            parts = [z] if torch.onnx.is_in_onnx_export() else z.split(1)
+            decisions = torch.cat([self.machines_(part, strides) for part in parts])
+            maps = phase.put(maps, -decisions)
         return interpolate_places(maps, places, pixels.shape[2:])
 
     def _latents(self, patches, n):

@@ -136,10 +136,6 @@ class PatchReconstruction(PatchDetector):
     (2, 128, 128)
     """
 
-    _not_exportable = (
-        "its map is put together in place, phase by phase, which the exporter cannot express"
-    )
-
     _parameter_constraints: dict = {
         **PatchDetector._parameter_constraints,
         "error": [StrOptions({"squared", "ssim"})],
@@ -232,9 +228,11 @@ class PatchReconstruction(PatchDetector):
             for phase in network.phases(x, *places):
                 mean.add_phase(self._errors(network, x, phase), phase)
             return mean.result()
-        maps = pixels.new_empty(len(pixels), *map(len, places))
+        maps = pixels.new_zeros(pixels.shape[0], *map(len, places))
         for phase in network.phases(x, *places):
-            phase.put(maps, phase.at(self._errors(network, x, phase), self.patch_size // 2 - rim))
+            maps = phase.put(
+                maps, phase.at(self._errors(network, x, phase), self.patch_size // 2 - rim)
+            )
         return interpolate_places(maps, places, pixels.shape[2:])
 
     def _rim(self, network):
