@@ -20,6 +20,7 @@ from . import __version__
 from .exceptions import InvalidImageError
 from .images import ImageDataset
 from .maps import SCORE_REDUCTIONS, assemble_maps, reduce_map
+from .regions import Regions
 from .thresholds import quantile_of_new
 
 
@@ -65,7 +66,7 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
         "verbose": ["verbose"],
     }
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, *, roi=None):
         """Fit the detector on images of good parts.
 
         If it fails or is interrupted, the detector stays as it was.
@@ -78,6 +79,10 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
             may differ in size.
         y : None
             Ignored, as in scikit-learn's outlier detectors.
+        roi : array of bool, sequence of such, or None, default=None
+            Region of interest: the pixels that count, (H, W) for all images or one
+            such array for each, which may be None. None is the whole image. The
+            threshold is set from these pixels; a method may learn from the others.
 
         Returns
         -------
@@ -86,85 +91,129 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         InvalidImageError
-            If an image cannot be used; it names the image.
+            If an image, or its region, cannot be used; it names the image.
         """
         self._validate_params()
         fitted = self._without_fitted_state()
-        fitted._fit(X)
+        fitted._fit(X, roi)
         vars(self).clear()
         vars(self).update(vars(fitted))
         return self
 
-    def transform(self, X):
+    def transform(self, X, *, roi=None):
         """Anomaly map of each image.
 
         Parameters
         ----------
         X : batch of images
             As for `fit`.
+        roi : array of bool, sequence of such, or None, default=None
+            Region of interest: the pixels that count, (H, W) for all images or one
+            such array for each, which may be None. None is the whole image.
 
         Returns
         -------
         ndarray, shape (n, H, W), float32
             Higher = more anomalous. If the images differ in size, an object
-            array (n,) of 2-D maps.
+            array (n,) of 2-D maps. Outside a region it is the smallest value inside.
         """
         images = self._open_to_score(X)
-        return stack(self._maps(images), len(images))
+        return stack((m for m, _ in self._maps(images, roi)), len(images))
 
-    def score_samples(self, X):
+    def score_samples(self, X, *, roi=None):
         """Score of each image: minus its map's reduction, raw.
 
         Parameters
         ----------
         X : batch of images
             As for `fit`.
+        roi : array of bool, sequence of such, or None, default=None
+            As for `transform`; pixels outside are not counted.
 
         Returns
         -------
         ndarray, shape (n,), float64
             Higher = more normal.
         """
-        maps = self._maps(self._open_to_score(X))
-        return np.array([-reduce_map(m, self.score_reduction) for m in maps])
+        return np.array([score for _, score in self._maps(self._open_to_score(X), roi)])
 
-    def decision_function(self, X):
+    def decision_function(self, X, *, roi=None):
         """Score of each image, shifted so that the threshold is 0.
 
         Parameters
         ----------
         X : batch of images
             As for `fit`.
+        roi : array of bool, sequence of such, or None, default=None
+            As for `transform`; pixels outside are not counted.
 
         Returns
         -------
         ndarray, shape (n,), float64
             ``score_samples(X) - offset_``; negative = anomalous.
         """
-        return self.score_samples(X) - self.offset_
+        return self.score_samples(X, roi=roi) - self.offset_
 
-    def predict(self, X):
+    def predict(self, X, *, roi=None):
         """Verdict on each image.
 
         Parameters
         ----------
         X : batch of images
             As for `fit`.
+        roi : array of bool, sequence of such, or None, default=None
+            As for `transform`; pixels outside are not counted.
 
         Returns
         -------
         ndarray, shape (n,), int64
             +1 for normal, -1 for anomalous.
         """
-        return _labels(self.decision_function(X))
+        return _labels(self.decision_function(X, roi=roi))
 
-    def detect(self, X):
+    def fit_predict(self, X, y=None, *, roi=None):
+        """Fit on images, and give the verdict on each of them.
+
+        Parameters
+        ----------
+        X : batch of images
+        y : None
+        roi : array of bool, sequence of such, or None, default=None
+            As for `fit` and `predict`.
+
+        Returns
+        -------
+        ndarray, shape (n,), int64
+            +1 for normal, -1 for anomalous.
+        """
+        return self.fit(X, roi=roi).predict(X, roi=roi)
+
+    def fit_transform(self, X, y=None, *, roi=None):
+        """Fit on images, and give the map of each of them.
+
+        Parameters
+        ----------
+        X : batch of images
+        y : None
+        roi : array of bool, sequence of such, or None, default=None
+            As for `fit` and `transform`.
+
+        Returns
+        -------
+        ndarray, shape (n, H, W), float32
+        """
+        return self.fit(X, roi=roi).transform(X, roi=roi)
+
+    def detect(self, X, *, roi=None):
         """Scores, verdicts and maps from one pass over the images.
 
         Parameters
         ----------
         X : batch of images
             As for `fit`.
+        roi : array of bool, sequence of such, or None, default=None
+            Region of interest: the pixels that count, (H, W) for all images or one
+            such array for each, which may be None. None is the whole image.
 
         Returns
         -------
@@ -172,12 +221,18 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
             ``scores`` as of `score_samples`, ``labels`` as of `predict`,
             ``maps`` as of `transform`.
         """
-        images = self._open_to_score(X)
-        maps = stack(self._maps(images), len(images))
-        scores = np.array([-reduce_map(m, self.score_reduction) for m in maps])
+        images, scores = self._open_to_score(X), []
+
+        def maps_beside_scores():
+            for anomaly_map, score in self._maps(images, roi):
+                scores.append(score)
+                yield anomaly_map
+
+        maps = stack(maps_beside_scores(), len(images))
+        scores = np.array(scores)
         return Bunch(scores=scores, labels=_labels(scores - self.offset_), maps=maps)
 
-    def stream(self, frames):
+    def stream(self, frames, *, roi=None):
         """Score images one at a time, as a camera or a queue hands them over.
 
         Each is scored before the next is asked for, and none is kept.
@@ -186,6 +241,8 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
         ----------
         frames : iterable of images
             Arrays (H, W) or (H, W, C), PIL images or paths; without end, if need be.
+        roi : array of bool, shape (H, W), or None, default=None
+            Region of interest of all frames.
 
         Yields
         ------
@@ -211,14 +268,13 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
         1 (128, 128)
         """
         check_is_fitted(self)
-        return (self._frame(i, frame) for i, frame in enumerate(frames))
+        return (self._frame(i, frame, roi) for i, frame in enumerate(frames))
 
-    def _frame(self, i, frame):
+    def _frame(self, i, frame, roi):
         try:
-            (found,) = self._maps(self._open([frame]))
+            ((found, score),) = self._maps(self._open([frame]), roi)
         except InvalidImageError as error:
             raise InvalidImageError(error.reason, index=i, path=error.path) from error.__cause__
-        score = -reduce_map(found, self.score_reduction)
         return Bunch(index=i, score=score, label=-1 if score < self.offset_ else 1, map=found)
 
     def _fit_images(self, images, validation):
@@ -237,8 +293,9 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
             delattr(blank, name)
         return blank
 
-    def _fit(self, X):
+    def _fit(self, X, roi=None):
         images = self._open(X)
+        regions = Regions(roi, len(images))
         random_state = check_random_state(self.random_state)
         train, held_out = self._hold_out(len(images), random_state)
         self.n_channels_in_ = images.n_channels
@@ -248,12 +305,12 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
             batches = self._fit_images(images.subset(train), validation)
             if batches is None:
                 batches = self._map_batches(validation)
-            self._add_validation(batches)
+            self._add_validation(batches, regions.subset(held_out))
 
-    def _add_validation(self, batches):
+    def _add_validation(self, batches, regions):
         """Set the thresholds from the maps of images kept out of training, beside earlier ones."""
-        maps = ((-reduce_map(m, self.score_reduction), m.max()) for m in self._assembled(batches))
-        scores, maxima = np.array(list(maps), dtype=float).T
+        found = ((score, m.max()) for m, score in self._assembled(batches, regions))
+        scores, maxima = np.array(list(found), dtype=float).T
         none = np.empty(0)
         self.validation_scores_ = np.append(getattr(self, "validation_scores_", none), scores)
         self.validation_maxima_ = np.append(getattr(self, "validation_maxima_", none), maxima)
@@ -284,9 +341,9 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self._open(X)
 
-    def _maps(self, images):
-        """Yield each image's finished map, (H, W), in order."""
-        return self._assembled(self._map_batches(images))
+    def _maps(self, images, roi=None):
+        """Yield each image's finished map, (H, W), and its score, in order."""
+        return self._assembled(self._map_batches(images), Regions(roi, len(images)))
 
     def _map_batches(self, images):
         self._place(self._device)
@@ -309,10 +366,15 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
                     image = F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
                 yield image.permute(1, 2, 0).squeeze(2).cpu().numpy()
 
-    def _assembled(self, batches):
+    def _assembled(self, batches, regions):
+        start = 0
         for maps, sizes in batches:
+            of_batch = [regions.of(start + i, size) for i, size in enumerate(sizes)]
             seen_size = self._seen_size or sizes[0]
-            yield from _by_own_size(maps, seen_size, sizes, self.smoothing)
+            finished = _by_own_size(maps, seen_size, sizes, self.smoothing, of_batch)
+            for anomaly_map, region in zip(finished, of_batch):
+                yield anomaly_map, -reduce_map(anomaly_map, self.score_reduction, region)
+            start += len(sizes)
 
     @property
     def _seen_size(self):
@@ -379,7 +441,7 @@ def resolve_device(device):
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _by_own_size(maps, seen_size, sizes, smoothing):
+def _by_own_size(maps, seen_size, sizes, smoothing, regions):
     """Finished maps of one batch; images of several sizes may share a batch."""
     if not isinstance(maps, (tuple, list)):
         maps = (maps,)
@@ -387,8 +449,16 @@ def _by_own_size(maps, seen_size, sizes, smoothing):
     for own_size, group in groupby(sizes):
         stop = start + len(list(group))
         part = [phi[start:stop] for phi in maps]
-        yield from assemble_maps(part, seen_size, own_size, smoothing).cpu().numpy()
+        within = _stacked_regions(regions[start:stop], own_size)
+        yield from assemble_maps(part, seen_size, own_size, smoothing, within).cpu().numpy()
         start = stop
+
+
+def _stacked_regions(regions, size):
+    if all(region is None for region in regions):
+        return None
+    whole = np.ones(size, bool)
+    return torch.from_numpy(np.stack([whole if r is None else r for r in regions]))
 
 
 def _labels(decisions):

@@ -152,7 +152,7 @@ def _axis_matrix(size, seen_size, sigma, own_size):
     return torch.from_numpy(matrix.astype(np.float32))
 
 
-def assemble_maps(maps, seen_size, own_size, smoothing):
+def assemble_maps(maps, seen_size, own_size, smoothing, regions=None):
     """Sum maps of several resolutions into one of the image's own size.
 
     Each is resized bilinearly to what the network saw, their sum is smoothed
@@ -167,6 +167,10 @@ def assemble_maps(maps, seen_size, own_size, smoothing):
         Height and width of the images before they were resized for the network.
     smoothing : float
         Standard deviation of the Gaussian, in pixels of the network's input.
+    regions : tensor of bool, shape (n, H, W), or None, default=None
+        Pixels that count; None is all. Others take no part in the smoothing, which
+        is over what the Gaussian covers of the region, and get the smallest value
+        that is in it.
 
     Returns
     -------
@@ -174,29 +178,48 @@ def assemble_maps(maps, seen_size, own_size, smoothing):
     """
     if isinstance(maps, torch.Tensor):
         maps = [maps]
-    total = 0
-    for phi in maps:
-        rows, columns = (
-            _axis_matrix(size, seen, smoothing, own).to(phi.device)
-            for size, seen, own in zip(phi.shape[1:], seen_size, own_size, strict=True)
-        )
-        total = total + rows @ phi.float() @ columns.T
-    return total
+    if regions is None:
+        return sum(_along_axes(phi, seen_size, smoothing, own_size) for phi in maps)
+    seen = sum(_along_axes(phi, seen_size, 0.0, seen_size) for phi in maps)
+    weights = _along_axes(regions.to(seen.device), seen_size, 0.0, seen_size)
+    covered = _along_axes(weights, seen_size, smoothing, seen_size)
+    smoothed = _along_axes(seen * weights, seen_size, smoothing, seen_size) / covered
+    smoothed = _lowest_outside(smoothed, covered > 1e-6)
+    return _lowest_outside(_along_axes(smoothed, seen_size, 0.0, own_size), regions)
 
 
-def reduce_map(anomaly_map, reduction):
+def _along_axes(phi, seen_size, smoothing, own_size):
+    """Maps brought to what the network saw, smoothed there, and brought to another size."""
+    rows, columns = (
+        _axis_matrix(size, seen, smoothing, own).to(phi.device)
+        for size, seen, own in zip(phi.shape[1:], seen_size, own_size, strict=True)
+    )
+    return rows @ phi.float() @ columns.T
+
+
+def _lowest_outside(maps, regions):
+    regions = regions.to(maps.device)
+    lowest = maps.masked_fill(~regions, torch.inf).amin(dim=(1, 2), keepdim=True)
+    return torch.where(regions, maps, lowest)
+
+
+def reduce_map(anomaly_map, reduction, region=None):
     """One score for an image from its map.
 
     Parameters
     ----------
     anomaly_map : ndarray, shape (H, W)
     reduction : {"max", "mean", "sum"}
+    region : ndarray of bool, shape (H, W), or None, default=None
+        Pixels that count; None is all.
 
     Returns
     -------
     float
         Higher = more anomalous.
     """
+    if region is not None:
+        anomaly_map = anomaly_map[region]
     if reduction == "max":
         return float(anomaly_map.max())
     total = float(anomaly_map.sum(dtype=np.float64))

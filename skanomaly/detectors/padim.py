@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
+from ..regions import Regions
 from ._feature_detector import FeatureDetector
 
 
@@ -265,7 +266,7 @@ class PaDiM(FeatureDetector):
         self.random_state = random_state
         self.verbose = verbose
 
-    def partial_fit(self, X, y=None):
+    def partial_fit(self, X, y=None, *, roi=None):
         """Take further normal images into account.
 
         The Gaussians become those of all images so far. `validation_fraction` of
@@ -281,15 +282,18 @@ class PaDiM(FeatureDetector):
             As for `fit`; one is enough.
         y : None
             Ignored.
+        roi : array of bool, sequence of such, or None, default=None
+            As for `fit`.
 
         Returns
         -------
         self
         """
         if not hasattr(self, "gaussian_"):
-            return self.fit(X)
+            return self.fit(X, roi=roi)
         self._validate_params()
         images = self._open(X)
+        regions = Regions(roi, len(images))
         order = check_random_state(self.random_state).permutation(len(images))
         n_held_out = min(round(self.validation_fraction * len(images)), len(images) - 1)
         updated = copy.copy(self)
@@ -297,7 +301,9 @@ class PaDiM(FeatureDetector):
         updated._update(images.subset(np.sort(order[n_held_out:])))
         if n_held_out:
             held_out = images.subset(np.sort(order[:n_held_out]))
-            updated._add_validation(updated._map_batches(held_out))
+            updated._add_validation(
+                updated._map_batches(held_out), regions.subset(held_out.indices)
+            )
         vars(self).update(vars(updated))
         return self
 
