@@ -31,15 +31,16 @@ def unwrap(estimator, X):
     return estimator, X
 
 
-def detect(estimator, X, *, with_maps):
+def detect(estimator, X, *, with_maps, **parameters):
     """Scores, labels and maps as of `BaseImageDetector.detect`, in one pass if it can be.
 
     Without maps, ``maps`` is None, no map is kept, and an estimator that makes none,
-    such as an outlier detector on features, will do.
+    such as an outlier detector on features, will do. Further parameters are the methods'.
     """
     detector, X = unwrap(estimator, X)
     if with_maps and hasattr(detector, "detect"):
-        return detector.detect(X)
-    scores = detector.score_samples(X)
+        return detector.detect(X, **parameters)
+    scores = detector.score_samples(X, **parameters)
     labels = np.where(scores < detector.offset_, -1, 1)
-    return Bunch(scores=scores, labels=labels, maps=detector.transform(X) if with_maps else None)
+    maps = detector.transform(X, **parameters) if with_maps else None
+    return Bunch(scores=scores, labels=labels, maps=maps)

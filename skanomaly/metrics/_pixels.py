@@ -8,13 +8,14 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 
+from ..regions import Regions
 from . import _counts
 from ._counts import Counts, Ranked
 from ._regions import shares_of_regions
 from ._validation import check_fpr_bounds, check_masks_and_maps, check_max_fpr
 
 
-def pixel_roc_auc_score(masks, maps):
+def pixel_roc_auc_score(masks, maps, *, roi=None):
     r"""Area under the ROC curve over all pixels of all images.
 
     It is the share of pairs of a defective pixel d and a normal pixel n in which
@@ -30,6 +31,9 @@ def pixel_roc_auc_score(masks, maps):
     maps : array, shape (n, H, W), or sequence of (H, W)
         Higher = more anomalous. Each of its mask's shape; images may differ in
         size.
+    roi : array of bool, sequence of such, or None, default=None
+        Region of interest: pixels outside are not counted. (H, W) for all images or
+        one such array for each; None is the whole image.
 
     Returns
     -------
@@ -55,11 +59,11 @@ def pixel_roc_auc_score(masks, maps):
     >>> round(pixel_roc_auc_score(masks, maps), 3)
     0.667
     """
-    counts = _count(masks, maps, "pixel_roc_auc_score")
+    counts = _count(masks, maps, "pixel_roc_auc_score", roi=roi)
     return np.nan if counts is None else float(_counts.roc_auc(counts))
 
 
-def pixel_average_precision_score(masks, maps):
+def pixel_average_precision_score(masks, maps, *, roi=None):
     r"""Average precision (AUPRC) over all pixels of all images.
 
     .. math:: \frac{1}{|D|} \sum_{d \in D} \mathrm{Precision}(f_d),
@@ -69,7 +73,7 @@ def pixel_average_precision_score(masks, maps):
 
     Parameters
     ----------
-    masks, maps
+    masks, maps, roi
         As for `pixel_roc_auc_score`.
 
     Returns
@@ -88,11 +92,11 @@ def pixel_average_precision_score(masks, maps):
     J. Davis, M. Goadrich, "The relationship between Precision-Recall and ROC
     curves", ICML 2006.
     """
-    counts = _count(masks, maps, "pixel_average_precision_score")
+    counts = _count(masks, maps, "pixel_average_precision_score", roi=roi)
     return np.nan if counts is None else float(_counts.average_precision(counts))
 
 
-def pixel_f1_max_score(masks, maps):
+def pixel_f1_max_score(masks, maps, *, roi=None):
     r"""Highest F1 score that any one threshold reaches over all pixels.
 
     .. math:: \max_t \frac{2\,\mathrm{TP}(t)}
@@ -103,7 +107,7 @@ def pixel_f1_max_score(masks, maps):
 
     Parameters
     ----------
-    masks, maps
+    masks, maps, roi
         As for `pixel_roc_auc_score`.
 
     Returns
@@ -121,11 +125,11 @@ def pixel_f1_max_score(masks, maps):
     ----------
     C. J. van Rijsbergen, "Information Retrieval", 2nd edition, 1979.
     """
-    counts = _count(masks, maps, "pixel_f1_max_score")
+    counts = _count(masks, maps, "pixel_f1_max_score", roi=roi)
     return np.nan if counts is None else float(_counts.f1_max(counts))
 
 
-def aupro_score(masks, maps, *, max_fpr=0.3):
+def aupro_score(masks, maps, *, max_fpr=0.3, roi=None):
     r"""Area under the per-region-overlap curve up to a false-positive rate.
 
     At a threshold t, the overlap is the share of a region's pixels whose map is
@@ -140,7 +144,7 @@ def aupro_score(masks, maps, *, max_fpr=0.3):
 
     Parameters
     ----------
-    masks, maps
+    masks, maps, roi
         As for `pixel_roc_auc_score`.
     max_fpr : float in (0, 1], default=0.3
 
@@ -165,16 +169,16 @@ def aupro_score(masks, maps, *, max_fpr=0.3):
     Detection Dataset", International Journal of Computer Vision 129, 2021.
     """
     check_max_fpr(max_fpr)
-    counts = _count(masks, maps, "aupro_score", by_region=True)
+    counts = _count(masks, maps, "aupro_score", by_region=True, roi=roi)
     return np.nan if counts is None else float(_counts.area_under_pro(counts, max_fpr))
 
 
-def pro_curve(masks, maps):
+def pro_curve(masks, maps, *, roi=None):
     """Per-region overlap against the false-positive rate.
 
     Parameters
     ----------
-    masks, maps
+    masks, maps, roi
         As for `pixel_roc_auc_score`.
 
     Returns
@@ -207,7 +211,7 @@ def pro_curve(masks, maps):
     >>> fpr.tolist(), pro.tolist(), thresholds.tolist()
     ([0.0, 0.5, 0.5, 1.0], [0.0, 0.0, 1.0, 1.0], [inf, 0.9, 0.5, 0.1])
     """
-    pixels = ranked_pixels(masks, maps, by_region=True)
+    pixels = ranked_pixels(masks, maps, by_region=True, roi=roi)
     missing = missing_pixels(pixels.defective, pixels.normal)
     if missing:
         warn_undefined("pro_curve", missing)
@@ -215,7 +219,7 @@ def pro_curve(masks, maps):
     return _counts.pro_curve(Counts.of(pixels.defective, pixels.normal), pixels.normal)
 
 
-def aupimo_score(masks, maps, *, fpr_bounds=(1e-5, 1e-4), average=True):
+def aupimo_score(masks, maps, *, fpr_bounds=(1e-5, 1e-4), average=True, roi=None):
     r"""Area under the per-image overlap at very few false positives.
 
     Thresholds are set by normal images alone: :math:`F_\mathrm{sh}(t)` is the
@@ -234,7 +238,7 @@ def aupimo_score(masks, maps, *, fpr_bounds=(1e-5, 1e-4), average=True):
 
     Parameters
     ----------
-    masks, maps
+    masks, maps, roi
         As for `pixel_roc_auc_score`.
     fpr_bounds : (float, float), default=(1e-5, 1e-4)
         L and U, 0 < L < U <= 1. With fewer than 1 / L pixels in the normal
@@ -262,12 +266,14 @@ def aupimo_score(masks, maps, *, fpr_bounds=(1e-5, 1e-4), average=True):
     """
     check_fpr_bounds(fpr_bounds)
     masks, maps = check_masks_and_maps(masks, maps)
+    masks, outside = masks_within(masks, roi)
     is_good = np.array([not mask.any() for mask in masks])
     scores = np.full(len(masks), np.nan)
     if is_good.all() or not is_good.any():
         warn_undefined("aupimo_score", "anomalous images" if is_good.all() else "normal images")
         return np.nan if average else scores
-    normal = _of_normal_images([maps[i] for i in np.flatnonzero(is_good)])
+    good = [(maps[i], outside[i]) for i in np.flatnonzero(is_good)]
+    normal = _of_normal_images([m.ravel() if o is None else m[~o] for m, o in good])
     for i in np.flatnonzero(~is_good):
         defective = np.sort(maps[i][masks[i]])
         shared_fpr = normal.at_least(defective) / normal.total
@@ -275,12 +281,12 @@ def aupimo_score(masks, maps, *, fpr_bounds=(1e-5, 1e-4), average=True):
     return float(np.nanmean(scores)) if average else scores
 
 
-def pixel_scores(masks, maps, *, max_fpr=0.3, fpr_bounds=(1e-5, 1e-4)):
+def pixel_scores(masks, maps, *, max_fpr=0.3, fpr_bounds=(1e-5, 1e-4), roi=None):
     """All pixel metrics by the names of their scorers, sorting the pixels once.
 
     Undefined ones are NaN, without a warning.
     """
-    pixels = ranked_pixels(masks, maps, by_region=True)
+    pixels = ranked_pixels(masks, maps, by_region=True, roi=roi)
     if missing_pixels(pixels.defective, pixels.normal):
         scores = dict.fromkeys(PIXEL_SCORES, np.nan)
     else:
@@ -295,7 +301,7 @@ def pixel_scores(masks, maps, *, max_fpr=0.3, fpr_bounds=(1e-5, 1e-4)):
         }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)
-        scores["aupimo"] = aupimo_score(masks, maps, fpr_bounds=fpr_bounds)
+        scores["aupimo"] = aupimo_score(masks, maps, fpr_bounds=fpr_bounds, roi=roi)
     return scores
 
 
@@ -303,8 +309,8 @@ PIXEL_SCORES = ("pixel_roc_auc", "pixel_average_precision", "pixel_f1_max", "aup
 
 
 def _of_normal_images(maps):
-    """All their pixels; an image's weigh as much together as another image's."""
-    values = np.concatenate([m.ravel() for m in maps])
+    """All pixels of maps (m,); an image's weigh as much together as another image's."""
+    values = np.concatenate(maps)
     sizes = np.array([m.size for m in maps])
     if np.all(sizes == sizes[0]):
         values.sort()
@@ -318,8 +324,8 @@ class _Pixels(NamedTuple):
     defective: Ranked
 
 
-def _count(masks, maps, metric, by_region=False):
-    pixels = ranked_pixels(masks, maps, by_region)
+def _count(masks, maps, metric, by_region=False, roi=None):
+    pixels = ranked_pixels(masks, maps, by_region, roi)
     missing = missing_pixels(pixels.defective, pixels.normal)
     if missing:
         warn_undefined(metric, missing, stacklevel=4)
@@ -327,16 +333,19 @@ def _count(masks, maps, metric, by_region=False):
     return Counts.of(pixels.defective, pixels.normal)
 
 
-def ranked_pixels(masks, maps, by_region=False):
+def ranked_pixels(masks, maps, by_region=False, roi=None):
     """Normal and defective pixels, sorted; a region's pixels weigh 1 together if asked."""
     masks, maps = check_masks_and_maps(masks, maps)
+    masks, outside = masks_within(masks, roi)
     n_defective = [np.count_nonzero(mask) for mask in masks]
-    n_normal = sum(mask.size for mask in masks) - sum(n_defective)
+    sizes = [m.size if o is None else np.count_nonzero(~o) for m, o in zip(masks, outside)]
+    n_normal = sum(sizes) - sum(n_defective)
     normal = np.empty(n_normal, np.result_type(*{m.dtype for m in maps}))
     stop = 0
-    for mask, anomaly_map, n in zip(masks, maps, n_defective):
-        start, stop = stop, stop + mask.size - n
-        normal[start:stop] = anomaly_map[~mask] if n else anomaly_map.ravel()
+    for mask, o, anomaly_map, size, n in zip(masks, outside, maps, sizes, n_defective):
+        start, stop = stop, stop + size - n
+        others = mask if o is None else mask | o
+        normal[start:stop] = anomaly_map[~others] if others.any() else anomaly_map.ravel()
     normal.sort()
     defective = [(m, mask) for m, mask, n in zip(maps, masks, n_defective) if n]
     values = np.concatenate([m[mask] for m, mask in defective] or [normal[:0]])
@@ -346,6 +355,14 @@ def ranked_pixels(masks, maps, by_region=False):
     weights = np.concatenate([shares_of_regions(mask)[0] for _, mask in defective] or [[]])
     order = np.argsort(values)
     return _Pixels(Ranked(normal), Ranked(values[order], weights[order]))
+
+
+def masks_within(masks, roi):
+    """Masks of the regions of interest only, and which pixels are outside, None if none are."""
+    regions = Regions(roi, len(masks))
+    inside = [regions.of(i, mask.shape) for i, mask in enumerate(masks)]
+    masks = [mask if r is None else mask & r for mask, r in zip(masks, inside)]
+    return masks, [None if r is None else ~r for r in inside]
 
 
 def missing_pixels(defective, *normals):

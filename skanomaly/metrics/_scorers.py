@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.utils.metadata_routing import MetadataRequest
 
 from ..unwrapping import detect
 from ._image_scores import (
@@ -17,6 +19,7 @@ from ._image_scores import (
 from ._pixels import (
     aupimo_score,
     aupro_score,
+    masks_within,
     pixel_average_precision_score,
     pixel_f1_max_score,
     pixel_roc_auc_score,
@@ -55,16 +58,58 @@ def make_map_scorer(metric, *, greater_is_better=True, **parameters):
     return _MapScorer(metric, greater_is_better, parameters)
 
 
-class _MapScorer:
+class _Scorer:
+    """Base of the scorers: which take a region of interest, if scikit-learn routes one to them."""
+
+    _roi_request = None
+
+    def set_score_request(self, *, roi):
+        """Have metadata routing hand regions of interest to the scorer.
+
+        Parameters
+        ----------
+        roi : bool, str or None
+            True if they are passed as ``roi``, or the name that they are passed under.
+
+        Returns
+        -------
+        scorer
+            A copy.
+        """
+        scorer = copy.copy(self)
+        scorer._roi_request = roi
+        return scorer
+
+    def get_metadata_routing(self):
+        """What the scorer asks scikit-learn's metadata routing for."""
+        request = MetadataRequest(owner=self)
+        request.score.add_request(param="roi", alias=self._roi_request)
+        return request
+
+
+def _within(roi):
+    """Arguments that hand a region of interest on, if there is one."""
+    return {} if roi is None else {"roi": roi}
+
+
+def _labels_within(y, roi):
+    """Labels of images; where masks are given, by what they mark within the region."""
+    if are_masks(y) and roi is not None:
+        y, _ = masks_within([np.asarray(mask, bool) for mask in y], roi)
+    return image_labels(y)
+
+
+class _MapScorer(_Scorer):
     def __init__(self, metric, greater_is_better, parameters):
         self.metric = metric
         self.greater_is_better = greater_is_better
         self.parameters = parameters
 
-    def __call__(self, estimator, X, y):
+    def __call__(self, estimator, X, y, roi=None):
         """Score an estimator's maps of X, (n, H, W) each, against the masks y."""
         check_are_masks(y, len(X), self.metric.__name__)
-        score = self.metric(y, estimator.transform(X), **self.parameters)
+        maps = estimator.transform(X, **_within(roi))
+        score = self.metric(y, maps, **self.parameters, **_within(roi))
         return score if self.greater_is_better else -score
 
     def __repr__(self):
@@ -73,15 +118,17 @@ class _MapScorer:
         return f"make_map_scorer({self.metric.__name__}{sign}{parameters})"
 
 
-class _ImageScorer:
+class _ImageScorer(_Scorer):
     def __init__(self, metric, name):
         self.metric = metric
         self.name = name
 
-    def __call__(self, estimator, X, y):
+    def __call__(self, estimator, X, y, roi=None):
         """Score an estimator's scores of X against y, labels or masks."""
-        labels = image_labels(y, len(X))
-        return _image_score(self.metric, labels, estimator.score_samples(X), self.name)
+        image_labels(y, len(X))
+        labels = _labels_within(y, roi)
+        scores = estimator.score_samples(X, **_within(roi))
+        return _image_score(self.metric, labels, scores, self.name)
 
     def __repr__(self):
         return self.name
@@ -119,10 +166,10 @@ def image_scores(labels, scores):
         }
 
 
-class _AllMetrics:
+class _AllMetrics(_Scorer):
     """Every metric from one pass over X, as a dict: the scorer for multi-metric searches."""
 
-    def __call__(self, estimator, X, y):
+    def __call__(self, estimator, X, y, roi=None):
         """All scores by name; those of maps only where y holds masks.
 
         Parameters
@@ -130,6 +177,8 @@ class _AllMetrics:
         estimator : fitted detector, or Pipeline that ends in one
         X : batch of images
         y : labels, +1 normal and -1 anomalous, or masks
+        roi : array of bool, sequence of such, or None, default=None
+            Region of interest, as for the detector.
 
         Returns
         -------
@@ -138,13 +187,14 @@ class _AllMetrics:
             ``neg_false_alarm_rate_at_detection_rate``. NaN, with an
             `UndefinedMetricWarning`, for what is not defined.
         """
-        labels = image_labels(y, len(X))
-        found = detect(estimator, X, with_maps=are_masks(y))
+        image_labels(y, len(X))
+        labels = _labels_within(y, roi)
+        found = detect(estimator, X, with_maps=are_masks(y), **_within(roi))
         scores = image_scores(labels, found.scores)
         lower_is_better = "false_alarm_rate_at_detection_rate"
         scores[f"neg_{lower_is_better}"] = -scores.pop(lower_is_better)
         if are_masks(y):
-            scores |= pixel_scores(y, found.maps)
+            scores |= pixel_scores(y, found.maps, roi=roi)
         undefined = [name for name, score in scores.items() if np.isnan(score)]
         if undefined:
             kind = "anomalous" if np.all(labels == 1) else "normal"

@@ -346,3 +346,51 @@ def test_aupimo_weighs_normal_images_alike_whatever_their_size():
     maps = [np.full((1, 1), 0.5), np.array([[1.0, 0, 0, 0]]), np.zeros((10, 10))]
     found = aupimo_score(masks, maps, fpr_bounds=(0.01, 1))
     assert found == pytest.approx(np.log(1 / (0.25 / 2)) / np.log(100))
+
+
+METRICS_WITHIN = (
+    pixel_roc_auc_score,
+    pixel_average_precision_score,
+    pixel_f1_max_score,
+    aupro_score,
+    aupimo_score,
+    pro_curve,
+)
+
+
+@pytest.mark.parametrize("metric", METRICS_WITHIN)
+@pytest.mark.parametrize("ties", [False, True])
+def test_within_a_rectangle_it_is_the_metric_of_what_is_cut_out(metric, ties):
+    rng = np.random.default_rng(0)
+    masks = rng.random((6, 20, 24)) < 0.1
+    masks[:2] = False
+    masks[2, :4] = True  # a defect that reaches into the rectangle, and beyond it
+    maps = rng.normal(size=masks.shape) + masks
+    maps = np.round(maps, 1) if ties else maps
+    roi = np.zeros((20, 24), bool)
+    roi[3:15, 5:20] = True
+    expected = metric(masks[:, 3:15, 5:20], maps[:, 3:15, 5:20])
+    stacked = np.repeat(roi[None], 6, axis=0)
+    for form in (roi, stacked, list(stacked)):
+        np.testing.assert_allclose(metric(masks, maps, roi=form), expected)
+    sizes = [3, 4, 5, 6, 7, 8]  # another rectangle for each image
+    cuts = [np.s_[k : k + 9, k : k + 12] for k in sizes]
+    rois = np.zeros_like(masks)
+    for i, cut in enumerate(cuts):
+        rois[i][cut] = True
+    expected = metric(
+        [m[cut] for m, cut in zip(masks, cuts)], [m[cut] for m, cut in zip(maps, cuts)]
+    )
+    np.testing.assert_allclose(metric(masks, maps, roi=rois), expected)
+    some = [None, *rois[1:]]
+    expected = metric(
+        [masks[0], *(m[c] for m, c in zip(masks[1:], cuts[1:]))],
+        [maps[0], *(m[c] for m, c in zip(maps[1:], cuts[1:]))],
+    )
+    np.testing.assert_allclose(metric(masks, maps, roi=some), expected)
+
+
+def test_a_region_that_does_not_fit():
+    masks = np.eye(4, dtype=bool)[None]
+    with pytest.raises(ValueError, match=r"image 0: its region of interest has shape \(3, 4\)"):
+        pixel_roc_auc_score(masks, masks * 1.0, roi=np.ones((3, 4), bool))

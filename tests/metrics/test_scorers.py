@@ -2,7 +2,8 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import small_detector
+from conftest import DistanceToMean, small_detector
+from sklearn import config_context
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -267,3 +268,65 @@ def test_undefined_scores_are_nan(fitted, data):
             assert np.isnan(scorer(fitted, X, y))
     with pytest.warns(UndefinedMetricWarning, match="image_roc_auc, .*aupimo is not defined"):
         assert np.isnan(list(m.all_metrics(fitted, X, masks).values())).all()
+
+
+class Stored:
+    """An estimator that has its maps beforehand."""
+
+    offset_ = 0.0
+
+    def __init__(self, maps):
+        self.maps = maps
+
+    def transform(self, X, *, roi=None):
+        return self.maps[X]
+
+    def score_samples(self, X, *, roi=None):
+        inside = self.maps if roi is None else np.where(roi, self.maps, -np.inf)
+        return -inside[X].max(axis=(1, 2))
+
+
+ALL = (
+    *(m.image_roc_auc, m.image_average_precision, m.image_f1_max),
+    *(m.pixel_roc_auc, m.pixel_average_precision, m.pixel_f1_max),
+    *(m.aupro, m.aupimo, m.all_metrics),
+)
+
+
+@pytest.mark.parametrize("scorer", ALL, ids=repr)
+def test_scorers_within_a_region(scorer):
+    rng = np.random.default_rng(0)
+    masks = rng.random((8, 12, 12)) < 0.2
+    masks[:3] = False
+    masks[3, :, 4:] = False  # a defect outside the region only: a normal image
+    maps = rng.normal(size=masks.shape) + masks
+    roi = np.zeros((12, 12), bool)
+    roi[:, 4:] = True
+    X = np.arange(8)
+    found = scorer(Stored(maps), X, masks, roi=roi)
+    assert found == scorer(Stored(maps[:, :, 4:]), X, masks[:, :, 4:])
+    assert found != scorer(Stored(maps), X, masks)
+
+
+def test_regions_are_routed_to_scorers():
+    X = np.random.default_rng(0).integers(0, 256, (12, 16, 16), np.uint8)
+    masks = np.zeros((12, 16, 16), bool)
+    masks[8:, 3:9, 3:9] = True
+    X[8:, 3:9, 3:9] //= 8
+    X[:4, 12:, 12:] = 0  # what is not to count
+    roi = np.ones_like(masks)
+    roi[:, 12:, 12:] = False
+    cv = NormalKFold(2)
+    with config_context(enable_metadata_routing=True):
+        detector = DistanceToMean(image_size=None).set_fit_request(roi=True)
+        scorer = m.aupro.set_score_request(roi=True)
+        assert m.aupro.get_metadata_routing().score.requests["roi"] is None
+        routed = cross_validate(
+            detector, X, masks, scoring=scorer, cv=cv, params={"roi": roi}, error_score="raise"
+        )
+    expected = []
+    for train, test in cv.split(X, masks):
+        fitted = DistanceToMean(image_size=None).fit(X[train], roi=roi[train])
+        maps = fitted.transform(X[test], roi=roi[test])
+        expected.append(m.aupro_score(masks[test], maps, roi=roi[test]))
+    np.testing.assert_allclose(routed["test_score"], expected)
