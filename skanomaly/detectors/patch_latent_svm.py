@@ -180,7 +180,7 @@ class PatchLatentSVM(PatchDetector):
         The trained auto-encoder (`net_.module_`) and its history (`net_.history`).
     estimators_ : list
         The machines as scikit-learn fitted them, to latents (channels, height,
-        width) as vectors.
+        width) as vectors. `skanomaly.save` leaves them out, as scoring does without.
     machines_ : KernelMachines
         The same, as PyTorch scores them.
     offset_ : float
