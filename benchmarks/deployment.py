@@ -137,6 +137,8 @@ def main():
     X, X_test = (np.stack([images[i] for i in range(len(images))]) for images in (train, test))
     results = Results("deployment")
     for name in arguments.detectors:
+        if name in results:
+            continue
         detector = getattr(skanomaly, name)(random_state=0).fit(X)
         with tempfile.TemporaryDirectory() as folder:
             folder = Path(folder)
