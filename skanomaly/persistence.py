@@ -240,7 +240,8 @@ class _Encoder:
         }
 
     def _module(self, module, where):
-        own = {k: v for k, v in vars(module).items() if k not in _MODULE_ATTRIBUTES}
+        state = module.__getstate__()  # without what can be computed anew
+        own = {k: v for k, v in state.items() if k not in _MODULE_ATTRIBUTES}
         return {
             "kind": "module",
             "class": _name(module),

@@ -81,6 +81,14 @@ def test_tables_and_pipelines(tmp_path):
         save(Pipeline([("own", FunctionTransformer(np.sqrt))]), tmp_path / "model")
 
 
+def test_what_can_be_computed_anew_is_not_kept(tmp_path):
+    detector = small("PaDiM").fit(GREY)
+    save(detector, tmp_path / "before")
+    detector.predict(GREY)  # keeps the inverses of its covariances
+    save(detector, tmp_path / "after")
+    assert (tmp_path / "after").stat().st_size == (tmp_path / "before").stat().st_size
+
+
 def test_a_fresh_process_loads_what_another_saved(model):
     path, _, scores = model
     code = (
