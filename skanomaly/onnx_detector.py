@@ -65,13 +65,13 @@ class OnnxDetector:
             )
             entries = self._session.get_modelmeta().custom_metadata_map
             self.metadata_ = json.loads(entries[METADATA_KEY])
+            self.offset_ = self.metadata_["offset"]
+            self.map_threshold_ = self.metadata_["map_threshold"]
+            self.n_channels_in_ = self.metadata_["n_channels"]
         except Exception as error:  # ONNX Runtime's errors have no common class
             raise ModelFileError(
                 f"{name} is no detector that export_onnx writes ({error})"
             ) from error
-        self.offset_ = self.metadata_["offset"]
-        self.map_threshold_ = self.metadata_["map_threshold"]
-        self.n_channels_in_ = self.metadata_["n_channels"]
 
     def transform(self, X):
         """Anomaly map of each image; see `BaseImageDetector.transform`."""

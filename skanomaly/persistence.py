@@ -141,13 +141,14 @@ def load(path, *, classes=()):
             )
         tensors = safetensors.numpy.load(body[8 + size :])
         estimator = _Decoder(tensors, classes).decode(document["estimator"])
+        versions = {package: str(document["versions"][package]) for package in PACKAGES}
     except ModelFileError:
         raise
     except Exception as error:  # its checksum is right, so somebody has made it so
         raise ModelFileError(f"{path} is no model that `save` writes ({error!r})") from error
     if not isinstance(estimator, BaseEstimator):
         raise ModelFileError(f"{path} holds a {type(estimator).__name__}, expected an estimator")
-    _warn_of_versions(path, document["versions"])
+    _warn_of_versions(path, versions)
     return estimator
 
 

@@ -189,15 +189,17 @@ def test_images_that_cannot_be_served(exported):
         list(served.stream([*GREY[:2], None]))
 
 
-@pytest.mark.parametrize("content", [b"", b"no model", "another"])
+@pytest.mark.parametrize("content", [b"", b"no model", "another", "without a threshold"])
 def test_files_that_are_no_detector(content, tmp_path):
-    if content == "another":
+    if isinstance(content, str):
         node = onnx.helper.make_node("Identity", ["a"], ["b"])
         a, b = (onnx.helper.make_tensor_value_info(n, 1, [1]) for n in "ab")
         graph = onnx.helper.make_graph([node], "graph", [a], [b])
         opset = onnx.helper.make_opsetid("", 17)
-        content = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
-        content = content.SerializeToString()
+        model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
+        if content == "without a threshold":
+            onnx.helper.set_model_props(model, {"skanomaly": "{}"})
+        content = model.SerializeToString()
     (tmp_path / "model.onnx").write_bytes(content)
     with pytest.raises(ModelFileError, match="no detector that export_onnx writes"):
         OnnxDetector(tmp_path / "model.onnx")

@@ -255,6 +255,13 @@ def test_a_network_must_not_have_hooks(copied):
         load(copied)
 
 
+@pytest.mark.parametrize("versions", [None, {}, [], {"skanomaly": "0.1.0"}])
+def test_no_versions(versions, copied):
+    forged(copied, lambda document: document.update(versions=versions))
+    with pytest.raises(ModelFileError, match="no model that `save` writes"):
+        load(copied)
+
+
 def test_nesting_without_end(copied):
     head = b'{"format": 1, "estimator": ' + 100_000 * b'{"kind": "list", "items": ['
     sign(copied, len(head).to_bytes(8, "little") + head)
