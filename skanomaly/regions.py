@@ -10,7 +10,10 @@ from .exceptions import InvalidImageError
 
 
 class Regions:
-    """The region of interest of each image of a batch, checked when it is asked for.
+    """The region of interest of each image of a batch.
+
+    What regions hold is checked at once, whether they fit their images when they
+    are asked for.
 
     Parameters
     ----------
@@ -32,15 +35,19 @@ class Regions:
         self.indices = np.arange(n) if indices is None else np.asarray(indices)
         self.shared = isinstance(roi, np.ndarray) and roi.ndim == 2
         self.roi = roi
-        if roi is None or self.shared:
+        if indices is not None or roi is None:
+            return  # a subset's are checked
+        if self.shared:
+            self.roi = _checked(roi, 0)
             return
         if not isinstance(roi, (np.ndarray, Sequence)) or getattr(roi, "ndim", 3) < 1:
             raise ValueError(
                 f"roi is a {type(roi).__name__}, expected an array of bool (H, W) or (n, H, W), or "
                 "a sequence of n arrays (H, W)"
             )
-        if indices is None and len(roi) != n:
+        if len(roi) != n:
             raise ValueError(f"roi holds {len(roi)} regions, X {n} images; expected as many")
+        self.roi = [_checked(region, i) for i, region in enumerate(roi)]
 
     def subset(self, positions):
         """Those of the images at these positions."""
@@ -54,22 +61,26 @@ class Regions:
         region = self.roi if self.shared else self.roi[index]
         if region is None:
             return None
-        region = np.asarray(region)
         if region.shape != tuple(size):
             raise InvalidImageError(
                 f"its region of interest has shape {region.shape}, expected {tuple(size)} as the "
                 "image",
                 index=index,
             )
-        if region.dtype != bool:
-            if not np.isin(region, (0, 1)).all():
-                raise InvalidImageError(
-                    "its region of interest holds other values than 0 and 1; pass roi > 0",
-                    index=index,
-                )
-            region = region.astype(bool)
-        if not region.any():
-            raise InvalidImageError(
-                "its region of interest is empty; leave the image out", index=index
-            )
         return region
+
+
+def _checked(region, index):
+    """A region as an array of bool with at least one pixel, or None."""
+    if region is None:
+        return None
+    region = np.asarray(region)
+    if region.dtype != bool:
+        if not np.isin(region, (0, 1)).all():
+            raise InvalidImageError(
+                "its region of interest holds other values than 0 and 1; pass roi > 0", index=index
+            )
+        region = region.astype(bool)
+    if not region.any():
+        raise InvalidImageError("its region of interest is empty; leave the image out", index=index)
+    return region

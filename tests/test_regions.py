@@ -162,6 +162,15 @@ def test_a_bad_region_leaves_the_detector_unfitted():
     assert not hasattr(unfitted, "offset_")
 
 
+def test_a_bad_region_of_any_image_is_found_before_training(monkeypatch):
+    monkeypatch.setattr(DistanceToMean, "_fit_images", lambda *_: pytest.fail("has trained"))
+    for i in range(len(X)):
+        roi = [LEFT] * len(X)
+        roi[i] = ~LEFT & LEFT
+        with pytest.raises(InvalidImageError, match=f"image {i}: its region of interest is empty"):
+            detector().fit(X, roi=roi)
+
+
 def test_subset_keeps_the_images_numbers():
     regions = Regions([LEFT, ~LEFT, LEFT.T], 3).subset(np.array([1, 2]))
     assert_array_equal(regions.of(0, LEFT.shape), ~LEFT)

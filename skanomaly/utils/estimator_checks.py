@@ -408,12 +408,13 @@ def check_images_as_fitted(subject):
 
 def check_no_batch(subject):
     """No image, one image or no images at all are refused, in fit and scoring."""
-    wrong = [X := subject.X_new[:0], subject.X_new[0][..., 0] if X.ndim == 4 else subject.X_new[0]]
-    for X in [*wrong, "image.png", 3, None, [], [None]]:
+    X = subject.X_new
+    one = X[0] if X.ndim == 3 else X[0, ..., 0]
+    for wrong in (X[:0], one, "image.png", 3, None, [], [None]):
         for method in ("fit", *SCORING):
             detector = copy.copy(subject.fitted)
             with _raises(ValueError, ""):
-                getattr(detector, method)(X)
+                getattr(detector, method)(wrong)
 
 
 def check_too_few_images(subject):
