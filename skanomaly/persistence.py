@@ -312,7 +312,14 @@ class _Decoder:
         return Path(node["is"])
 
     def _pyramid(self, node):
-        pyramid = FeaturePyramid(**self.decode(node["arguments"]), weights=None)
+        found = self.decode(node["arguments"])
+        pyramid = FeaturePyramid(
+            found["name"],
+            found["layers"],
+            None,
+            n_channels=found["n_channels"],
+            engine=found["engine"],
+        )
         pyramid.load_state_dict(self.decode(node["state"]))
         pyramid.freeze()
         return pyramid
@@ -346,6 +353,8 @@ class _Decoder:
         for name in fitted:
             if name not in _PRIVATE and (name.startswith("_") or not name.endswith("_")):
                 raise ModelFileError(f"{name} of {cls.__name__} is no fitted attribute")
+        # A cache holds pickles, so that a file must not say where one is.
+        parameters.update({k: None for k in _NOT_SAVED if k in parameters})
         estimator = cls(**parameters)
         vars(estimator).update(fitted)
         return estimator

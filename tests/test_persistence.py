@@ -255,6 +255,23 @@ def test_a_network_must_not_have_hooks(copied):
         load(copied)
 
 
+def test_a_file_cannot_name_a_cache(tmp_path):
+    """It would be read as pickles, at the next fit or, by the network, when scoring."""
+    path = tmp_path / "model"
+    save(small("HierarchicalFeatureAE", max_epochs=1).fit(GREY), path)
+
+    def change(document):
+        estimator = document["estimator"]
+        estimator["parameters"]["memory"] = "elsewhere"
+        estimator["parameters"]["checkpoint"] = "elsewhere.pt"
+        arguments = estimator["fitted"]["encoder_"]["arguments"]
+        arguments["items"].append(["memory", "elsewhere"])
+
+    forged(path, change)
+    again = load(path)
+    assert (again.memory, again.checkpoint, again.encoder_.memory) == (None, None, None)
+
+
 @pytest.mark.parametrize("versions", [None, {}, [], {"skanomaly": "0.1.0"}])
 def test_no_versions(versions, copied):
     forged(copied, lambda document: document.update(versions=versions))
