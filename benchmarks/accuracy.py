@@ -28,15 +28,14 @@ from skanomaly import (
     PatchRestoration,
     SelfSupervisedAE,
 )
-from skanomaly.backbones import FeaturePyramid
 from skanomaly.datasets import load_mvtec_ad, load_one_class
+from skanomaly.features import FeaturePyramid, PatchBank
 from skanomaly.images import ImageDataset
 from skanomaly.metrics import (
     aupro_score,
     pixel_average_precision_score,
     pixel_roc_auc_score,
 )
-from skanomaly.neighbors import PatchBank
 from skanomaly.synthesis import DefectGenerator
 
 NO_DEFECTS = DefectGenerator(opacity=(0, 0))

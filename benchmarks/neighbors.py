@@ -15,10 +15,9 @@ from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-from skanomaly.backbones import FeaturePyramid
 from skanomaly.datasets import load_mvtec_ad
+from skanomaly.features import FeaturePyramid, PatchBank, _LazyGreedy, _project, k_center_greedy
 from skanomaly.images import ImageDataset
-from skanomaly.neighbors import PatchBank, _LazyGreedy, _project, k_center_greedy
 
 MEMORY = 20_000
 

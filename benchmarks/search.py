@@ -13,8 +13,8 @@ from _common import Results, backbones, data_arguments
 from sklearn.model_selection import GridSearchCV
 
 from skanomaly import HierarchicalFeatureAE, ImageFiles
-from skanomaly.backbones import FeaturePyramid
 from skanomaly.datasets import load_mvtec_ad
+from skanomaly.features import FeaturePyramid
 from skanomaly.metrics import all_metrics
 from skanomaly.model_selection import NormalKFold
 

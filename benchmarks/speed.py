@@ -14,8 +14,8 @@ import torch
 from _common import Results, data_arguments
 
 from skanomaly import HierarchicalFeatureAE
-from skanomaly.backbones import FeaturePyramid, _onnx_session, export_onnx
 from skanomaly.datasets import load_mvtec_ad
+from skanomaly.features import FeaturePyramid, _onnx_session, export_onnx
 from skanomaly.images import ImageDataset
 
 

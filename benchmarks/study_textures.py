@@ -79,7 +79,7 @@ class FullImageAE(BaseImageDetector):
         value_range=None,
         smoothing=4.0,
         score_reduction="max",
-        contamination=0.05,
+        false_alarm_rate=0.05,
         validation_fraction=0.2,
         batch_size=8,
         device="auto",
@@ -92,7 +92,7 @@ class FullImageAE(BaseImageDetector):
         self.value_range = value_range
         self.smoothing = smoothing
         self.score_reduction = score_reduction
-        self.contamination = contamination
+        self.false_alarm_rate = false_alarm_rate
         self.validation_fraction = validation_fraction
         self.batch_size = batch_size
         self.device = device

@@ -1,9 +1,9 @@
-"""Does the threshold hold? `contamination` against the share of new normal images flagged.
+"""Does the threshold hold? `false_alarm_rate` against the share of new normal images flagged.
 
 In each of 50 random splits of a category's normal images (training and good test images
 together) a detector is fitted on two thirds, of which it keeps a fifth out of training, and
 flags what it takes for anomalous among the last third, all of which is normal. The share
-flagged is one minus the specificity that a user gets who set `contamination`.
+flagged is one minus the specificity that a user gets who set `false_alarm_rate`.
 """
 
 import argparse
@@ -15,8 +15,8 @@ from sklearn.model_selection import ShuffleSplit
 from tqdm import tqdm
 
 from skanomaly import HierarchicalFeatureAE, ImageFiles
+from skanomaly.calibration import quantile_of_new
 from skanomaly.datasets import load_mvtec_ad
-from skanomaly.thresholds import quantile_of_new
 
 CONTAMINATIONS = (0.01, 0.05, 0.1)
 
@@ -44,7 +44,7 @@ def plot(results, categories, epochs):
             error = shares.std(axis=0) / np.sqrt(len(rows))
             ax.errorbar(CONTAMINATIONS, shares.mean(axis=0), 2 * error, fmt=marker, label=label)
         ax.plot([0, 0.12], [0, 0.12], color="grey", linewidth=0.8, label="as asked")
-        ax.set(title=category, xlabel="contamination")
+        ax.set(title=category, xlabel="false_alarm_rate")
     axes[0].set_ylabel("new normal images flagged")
     axes[0].legend(frameon=False)
     figure.savefig(RESULTS / "threshold.png")
@@ -121,7 +121,7 @@ def main():
             "splits",
             "validation",
             "new",
-            "contamination",
+            "false_alarm_rate",
             "flagged",
             "10 / 50 / 90 %",
             "ranks alone",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from itertools import groupby
 from numbers import Integral, Real
 
 import numpy as np
@@ -13,18 +12,19 @@ import torch.nn.functional as F
 from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from . import __version__
+from ._device import resolve_device
+from ._parameters import DeclaredParameters, parameter
+from ._sklearn import Interval, StrOptions
+from .calibration import quantile_of_new, verdicts
 from .exceptions import InvalidImageError
-from .images import ImageDataset
-from .maps import SCORE_REDUCTIONS, assemble_maps, reduce_map
-from .regions import Regions
-from .thresholds import quantile_of_new
+from .images import ImageDataset, Regions, stack
+from .maps import SCORE_REDUCTIONS, assemble_maps_by_size, reduce_maps
 
 
-class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
+class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, BaseEstimator):
     """Base of all detectors: everything a user sees, and two hooks for a method.
 
     A method is a subclass that implements
@@ -46,25 +46,72 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
     that cannot take small images sets ``min_image_size_``, in pixels, and one that
     takes images of one size only sets ``required_size_``, (height, width).
 
-    The base class expects these parameters, which a subclass takes in its own
-    ``__init__``: ``image_size``, ``value_range``, ``smoothing``,
-    ``score_reduction``, ``contamination``, ``validation_fraction``,
-    ``batch_size``, ``device``, ``n_jobs``, ``random_state``.
+    What is its own it declares as annotated attributes, see `skanomaly._parameters`; its
+    parameters under which a fit on a few images of 64 x 64 takes a second are
+    ``_small_parameters``, for the checks that every detector passes.
+
+    Parameters
+    ----------
+    image_size : int, (int, int) or None
+        Height and width that the method sees, to which images are resized; None keeps
+        each image's own.
+    value_range : (float, float) or None
+        Pixel values that mean black and white. None: by dtype for uint8 and
+        uint16, (0, 1) for floats.
+    smoothing : float
+        Standard deviation of the map's Gaussian, in pixels of what the method sees.
+    score_reduction : {"max", "mean", "sum"} or float in (0, 1]
+        From map to score. A number is the mean of that share of the map's pixels,
+        at least one, that have the highest values.
+    false_alarm_rate : float in (0, 0.5)
+        Share of new normal images that may be called anomalous; sets `offset_`.
+    validation_fraction : float in (0, 1)
+        Share of the images that is kept out of training, for the threshold.
+    batch_size : int
+        Images that are scored at once; it changes time and memory, not results.
+    device : str or torch.device
+        "auto" is CUDA or MPS where there is one, else the CPU.
+    n_jobs : int or None
+        Threads that read images.
+    random_state : int, RandomState or None
+        Decides which images are kept out of training and all else that is drawn.
+
+    Attributes
+    ----------
+    offset_ : float
+        Threshold on `score_samples`: what lies below is anomalous.
+    validation_scores_ : ndarray, shape (n_validation,), float64
+        Scores of the images kept out of training, from which `offset_` comes.
+    validation_maxima_ : ndarray, shape (n_validation,), float64
+        Their maps' largest values.
+    map_threshold_ : float
+        Map value that `false_alarm_rate` of new normal images exceed somewhere;
+        ``-offset_`` if the score is the map's maximum.
+    n_channels_in_ : int
+        Channels of the images seen in `fit`.
     """
 
-    _parameter_constraints: dict = {
-        "image_size": [Interval(Integral, 1, None, closed="left"), tuple, list, None],
-        "value_range": [tuple, list, None],
-        "smoothing": [Interval(Real, 0, None, closed="left")],
-        "score_reduction": [StrOptions(set(SCORE_REDUCTIONS))],
-        "contamination": [Interval(Real, 0, 0.5, closed="neither")],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "device": [str, torch.device],
-        "n_jobs": [Integral, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }
+    image_size: int | tuple[int, int] | None = parameter(
+        256, Interval(Integral, 1, None, closed="left"), tuple, list, None
+    )
+    value_range: tuple[float, float] | None = parameter(None, tuple, list, None)
+    smoothing: float = parameter(4.0, Interval(Real, 0, None, closed="left"), affects="scores")
+    score_reduction: str | float = parameter(
+        "max",
+        StrOptions(set(SCORE_REDUCTIONS)),
+        Interval(Real, 0, 1, closed="right"),
+        affects="scores",
+    )
+    false_alarm_rate: float = parameter(
+        0.05, Interval(Real, 0, 0.5, closed="neither"), affects="threshold"
+    )
+    validation_fraction: float = parameter(0.2, Interval(Real, 0, 1, closed="neither"))
+    batch_size: int = parameter(8, Interval(Integral, 1, None, closed="left"), affects="nothing")
+    device: str | torch.device = parameter("auto", str, torch.device, affects="nothing")
+    n_jobs: int | None = parameter(None, Integral, None, affects="nothing")
+    random_state: int | np.random.RandomState | None = parameter(None, "random_state")
+
+    _small_parameters = {"image_size": 64}
 
     def fit(self, X, y=None, *, roi=None):
         """Fit the detector on images of good parts.
@@ -169,7 +216,7 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
         ndarray, shape (n,), int64
             +1 for normal, -1 for anomalous.
         """
-        return _labels(self.decision_function(X, roi=roi))
+        return verdicts(self.score_samples(X, roi=roi), self.offset_)
 
     def fit_predict(self, X, y=None, *, roi=None):
         """Fit on images, and give the verdict on each of them.
@@ -230,7 +277,7 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
 
         maps = stack(maps_beside_scores(), len(images))
         scores = np.array(scores)
-        return Bunch(scores=scores, labels=_labels(scores - self.offset_), maps=maps)
+        return Bunch(scores=scores, labels=verdicts(scores, self.offset_), maps=maps)
 
     def stream(self, frames, *, roi=None):
         """Score images one at a time, as a camera or a queue hands them over.
@@ -261,7 +308,7 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
         >>> from skanomaly import PaDiM
         >>> from skanomaly.datasets import make_texture_defects
         >>> frames = make_texture_defects("brick", n_normal=12, random_state=0).images
-        >>> detector = PaDiM(image_size=64, dim=10, random_state=0).fit(frames[:10])
+        >>> detector = PaDiM(image_size=64, n_features=10, random_state=0).fit(frames[:10])
         >>> for found in detector.stream(iter(frames[10:])):
         ...     print(found.index, found.map.shape)
         0 (128, 128)
@@ -275,7 +322,16 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
             ((found, score),) = self._maps(self._open([frame]), roi)
         except InvalidImageError as error:
             raise InvalidImageError(error.reason, index=i, path=error.path) from error.__cause__
-        return Bunch(index=i, score=score, label=-1 if score < self.offset_ else 1, map=found)
+        return Bunch(index=i, score=score, label=int(verdicts(score, self.offset_)), map=found)
+
+    def _parameters_that_affect(self, *what):
+        """Values of the parameters that are declared to affect one of these, by name."""
+        declared = getattr(self, "__dataclass_fields__", {})
+        return {
+            name: value
+            for name, value in self.get_params(deep=False).items()
+            if name not in declared or declared[name].metadata.get("affects", "fit") in what
+        }
 
     def _fit_images(self, images, validation):
         raise NotImplementedError("a detector implements _fit_images")
@@ -314,8 +370,8 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
         none = np.empty(0)
         self.validation_scores_ = np.append(getattr(self, "validation_scores_", none), scores)
         self.validation_maxima_ = np.append(getattr(self, "validation_maxima_", none), maxima)
-        self.offset_ = quantile_of_new(self.validation_scores_, self.contamination)
-        self.map_threshold_ = -quantile_of_new(-self.validation_maxima_, self.contamination)
+        self.offset_ = quantile_of_new(self.validation_scores_, self.false_alarm_rate)
+        self.map_threshold_ = -quantile_of_new(-self.validation_maxima_, self.false_alarm_rate)
 
     def _hold_out(self, n_images, random_state):
         if n_images < 2:
@@ -371,9 +427,11 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
         for maps, sizes in batches:
             of_batch = [regions.of(start + i, size) for i, size in enumerate(sizes)]
             seen_size = self._seen_size or sizes[0]
-            finished = _by_own_size(maps, seen_size, sizes, self.smoothing, of_batch)
+            finished = assemble_maps_by_size(maps, seen_size, sizes, self.smoothing, of_batch)
             for anomaly_map, region in zip(finished, of_batch):
-                yield anomaly_map, -reduce_map(anomaly_map, self.score_reduction, region)
+                counted = anomaly_map if region is None else anomaly_map[torch.from_numpy(region)]
+                score = -float(reduce_maps(counted.reshape(1, -1), self.score_reduction))
+                yield anomaly_map.numpy(), score
             start += len(sizes)
 
     @property
@@ -420,66 +478,3 @@ class BaseImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
         return tags
-
-
-def resolve_device(device):
-    """The torch device that a ``device`` parameter means.
-
-    Parameters
-    ----------
-    device : str or torch.device
-        "auto" is the first of CUDA, Apple's MPS and the CPU that is present.
-
-    Returns
-    -------
-    torch.device
-    """
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _by_own_size(maps, seen_size, sizes, smoothing, regions):
-    """Finished maps of one batch; images of several sizes may share a batch."""
-    if not isinstance(maps, (tuple, list)):
-        maps = (maps,)
-    start = 0
-    for own_size, group in groupby(sizes):
-        stop = start + len(list(group))
-        part = [phi[start:stop] for phi in maps]
-        within = _stacked_regions(regions[start:stop], own_size)
-        yield from assemble_maps(part, seen_size, own_size, smoothing, within).cpu().numpy()
-        start = stop
-
-
-def _stacked_regions(regions, size):
-    if all(region is None for region in regions):
-        return None
-    whole = np.ones(size, bool)
-    return torch.from_numpy(np.stack([whole if r is None else r for r in regions]))
-
-
-def _labels(decisions):
-    return np.where(decisions < 0, -1, 1)
-
-
-def stack(maps, n):
-    """`n` maps or images as one array, or as an object array where their sizes differ."""
-    maps = iter(maps)
-    first = next(maps)
-    stacked = np.empty((n, *first.shape), np.float32)
-    stacked[0] = first
-    for i, anomaly_map in enumerate(maps, start=1):
-        if stacked.dtype != object and anomaly_map.shape != first.shape:
-            stacked = _as_objects(stacked, i)
-        stacked[i] = anomaly_map
-    return stacked
-
-
-def _as_objects(stacked, n_filled):
-    objects = np.empty(len(stacked), dtype=object)
-    for i in range(n_filled):
-        objects[i] = stacked[i].copy()
-    return objects

@@ -64,7 +64,10 @@ def _parser():
     fit.add_argument("--image-size", type=int, default=256, help="pixels that the network sees")
     fit.add_argument("--max-epochs", type=int, default=None)
     fit.add_argument(
-        "--contamination", type=float, default=0.05, help="share of good parts that may be flagged"
+        "--false-alarm-rate",
+        type=float,
+        default=0.05,
+        help="share of good parts that may be flagged",
     )
     fit.add_argument("--device", default="auto")
     fit.add_argument("--seed", type=int, default=None)
@@ -153,7 +156,7 @@ def _fit(arguments):
         backbone=arguments.backbone,
         weights=arguments.weights,
         image_size=arguments.image_size,
-        contamination=arguments.contamination,
+        false_alarm_rate=arguments.false_alarm_rate,
         device=arguments.device,
         random_state=arguments.seed,
         n_jobs=os.cpu_count(),

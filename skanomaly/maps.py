@@ -9,11 +9,13 @@ that networks give, and the same code on every device.
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import groupby
 
 import numpy as np
 import torch
 from scipy import ndimage
 
+#: Ways from a map to a score, besides the mean of its highest share.
 SCORE_REDUCTIONS = ("max", "mean", "sum")
 
 # Side in pixels of the window of structural similarity.
@@ -107,17 +109,18 @@ def resize_matrix(size, new_size):
     Parameters
     ----------
     size, new_size : int
+        Or tensors, where an export is to hold the computation.
 
     Returns
     -------
-    ndarray, shape (new_size, size), float64
+    tensor, shape (new_size, size), float64
         Rows sum to 1.
     """
-    step = size / new_size
-    centers = (np.arange(new_size)[:, np.newaxis] + 0.5) * step - 0.5
-    distance = np.abs(np.arange(size) - centers) / max(step, 1.0)
-    weights = np.clip(1 - distance, 0, None)
-    return weights / weights.sum(axis=1, keepdims=True)
+    step = torch.as_tensor(size).double() / new_size
+    centers = (torch.arange(new_size, dtype=torch.float64)[:, None] + 0.5) * step - 0.5
+    distance = (torch.arange(size, dtype=torch.float64) - centers).abs()
+    weights = (1 - distance / step.clamp(min=1)).clamp(min=0)
+    return weights / weights.sum(dim=1, keepdim=True)
 
 
 def gaussian_matrix(size, sigma):
@@ -134,11 +137,13 @@ def gaussian_matrix(size, sigma):
 
     Returns
     -------
-    ndarray, shape (size, size), float64
+    tensor, shape (size, size), float64
         Rows sum to 1.
     """
-    identity = np.eye(size)
-    return ndimage.gaussian_filter1d(identity, sigma, axis=0, mode="reflect") if sigma else identity
+    matrix = np.eye(size)
+    if sigma:
+        matrix = ndimage.gaussian_filter1d(matrix, sigma, axis=0, mode="reflect")
+    return torch.from_numpy(matrix)
 
 
 @lru_cache(maxsize=128)
@@ -147,9 +152,50 @@ def _axis_matrix(size, seen_size, sigma, own_size):
     matrix = gaussian_matrix(seen_size, sigma)
     if size != seen_size:
         matrix = matrix @ resize_matrix(size, seen_size)
-    if seen_size != own_size:
+    if own_size != seen_size:
         matrix = resize_matrix(seen_size, own_size) @ matrix
-    return torch.from_numpy(matrix.astype(np.float32))
+    return matrix.float()
+
+
+def _traced_axis_matrix(size, seen_size, sigma, own_size):
+    """The same, where the image's own size is known only when an exported file is run."""
+    size, seen_size = int(size), int(seen_size)
+    matrix = gaussian_matrix(seen_size, sigma) @ resize_matrix(size, seen_size)
+    if not isinstance(own_size, int):
+        matrix = resize_matrix(seen_size, own_size) @ matrix
+    return matrix.float()
+
+
+def assemble_maps_by_size(maps, seen_size, own_sizes, smoothing, regions):
+    """As `assemble_maps`, of images that may differ in size and each have a region of its own.
+
+    Parameters
+    ----------
+    maps, seen_size, smoothing
+        As for `assemble_maps`.
+    own_sizes : sequence of (int, int), length n
+    regions : sequence of (array of bool (H, W) or None), length n
+        The whole image where it is None.
+
+    Yields
+    ------
+    tensor, shape (H, W), float32, on the CPU
+    """
+    maps = (maps,) if isinstance(maps, torch.Tensor) else maps
+    start = 0
+    for own_size, group in groupby(own_sizes):
+        stop = start + len(list(group))
+        within = _stacked_regions(regions[start:stop], own_size)
+        part = [phi[start:stop] for phi in maps]
+        yield from assemble_maps(part, seen_size, own_size, smoothing, within).cpu()
+        start = stop
+
+
+def _stacked_regions(regions, size):
+    if all(region is None for region in regions):
+        return None
+    whole = np.ones(size, bool)
+    return torch.from_numpy(np.stack([whole if r is None else r for r in regions]))
 
 
 def assemble_maps(maps, seen_size, own_size, smoothing, regions=None):
@@ -190,8 +236,9 @@ def assemble_maps(maps, seen_size, own_size, smoothing, regions=None):
 
 def _along_axes(phi, seen_size, smoothing, own_size):
     """Maps brought to what the network saw, smoothed there, and brought to another size."""
+    matrix_of = _traced_axis_matrix if torch.onnx.is_in_onnx_export() else _axis_matrix
     rows, columns = (
-        _axis_matrix(size, seen, smoothing, own).to(phi.device)
+        matrix_of(size, seen, smoothing, own).to(phi.device)
         for size, seen, own in zip(phi.shape[1:], seen_size, own_size, strict=True)
     )
     return rows @ phi.float() @ columns.T
@@ -203,24 +250,35 @@ def _lowest_outside(maps, regions):
     return torch.where(regions, maps, lowest)
 
 
-def reduce_map(anomaly_map, reduction, region=None):
-    """One score for an image from its map.
+def reduce_maps(maps, reduction):
+    """One number for an image from its map.
 
     Parameters
     ----------
-    anomaly_map : ndarray, shape (H, W)
-    reduction : {"max", "mean", "sum"}
-    region : ndarray of bool, shape (H, W), or None, default=None
-        Pixels that count; None is all.
+    maps : tensor, shape (n, ...)
+        All pixels of it that count.
+    reduction : {"max", "mean", "sum"} or float in (0, 1]
+        A number is the mean of that share of the pixels, at least one, that have the
+        highest values.
 
     Returns
     -------
-    float
+    tensor, shape (n,), float64
         Higher = more anomalous.
     """
-    if region is not None:
-        anomaly_map = anomaly_map[region]
+    pixels = maps.flatten(1)
     if reduction == "max":
-        return float(anomaly_map.max())
-    total = float(anomaly_map.sum(dtype=np.float64))
-    return total / anomaly_map.size if reduction == "mean" else total
+        return pixels.amax(dim=1).double()
+    pixels = pixels.double()
+    if reduction == "sum":
+        return pixels.sum(dim=1)
+    if reduction == "mean":
+        return pixels.mean(dim=1)
+    n_pixels = pixels.shape[1]
+    if torch.onnx.is_in_onnx_export():  # the number of pixels is known when the file is run only
+        n_pixels = torch.as_tensor(n_pixels)
+        n_highest = (n_pixels * float(reduction)).round().clamp(min=1)
+        ranks = torch.arange(n_pixels)
+        return (pixels.sort(dim=1, descending=True).values * (ranks < n_highest)).sum(1) / n_highest
+    n_highest = max(1, round(n_pixels * float(reduction)))
+    return pixels.topk(n_highest, dim=1).values.mean(dim=1)

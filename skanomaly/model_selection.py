@@ -6,9 +6,9 @@ import warnings
 
 import numpy as np
 from sklearn.model_selection import BaseCrossValidator, GroupKFold, KFold, ShuffleSplit
-from sklearn.model_selection._split import GroupsConsumerMixin
 
-from .metrics._validation import image_labels
+from ._sklearn import GroupsConsumerMixin
+from ._validation import image_labels
 
 __all__ = ["NormalGroupKFold", "NormalKFold", "NormalShuffleSplit"]
 

@@ -9,6 +9,7 @@ pixels are computed for all regions of a batch at once, on the images' device.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from sklearn.base import BaseEstimator
 from torch.utils.data import Dataset
 
+from ._parameters import DeclaredParameters
 from .exceptions import InvalidImageError
 from .images import ImageDataset, ImageFiles
 
@@ -151,24 +153,24 @@ class Defects(NamedTuple):
     types: list  #: (n,), the name of each image's type of defect
 
 
-class DefectGenerator(BaseEstimator):
+class DefectGenerator(DeclaredParameters, BaseEstimator):
     """Draw artificial defects onto images.
 
     Parameters
     ----------
-    types : sequence of str or None, default=None
+    types : sequence of str or None
         Out of the keys of `CORRUPTION_TYPES` and `DEFECT_TYPES`. None means all
         of `CORRUPTION_TYPES`: elastically deformed ellipses, polygons, branching
         strokes and thresholded noise, filled with another image, procedural
         noise, a plain colour or a tint of what lies below.
-    n_regions : (int, int) or None, default=None
+    n_regions : (int, int) or None
         Fewest and most regions an image, at least 1; None means the type's own.
-    opacity : (float, float) or None, default=None
+    opacity : (float, float) or None
         Range of opacities, within [0, 1]; None means the type's own. What is
         less opaque than 0.1 cannot be seen and is neither drawn nor masked.
-    size : float, default=1.0
+    size : float
         Factor on the lengths of all regions.
-    texture_images : batch of images, path or None, default=None
+    texture_images : batch of images, path or None
         Where the texture "image" comes from: images as `BaseImageDetector.fit`
         takes them, or a folder, whose sub-folders count. Detectors read them;
         to `draw` they are given as `sources`. None means other training images.
@@ -190,12 +192,11 @@ class DefectGenerator(BaseEstimator):
     (torch.Size([2, 1, 64, 64]), [True, True])
     """
 
-    def __init__(self, *, types=None, n_regions=None, opacity=None, size=1.0, texture_images=None):
-        self.types = types
-        self.n_regions = n_regions
-        self.opacity = opacity
-        self.size = size
-        self.texture_images = texture_images
+    types: Sequence[str] | None = None
+    n_regions: tuple[int, int] | None = None
+    opacity: tuple[float, float] | None = None
+    size: float = 1.0
+    texture_images: object = None
 
     def draw(self, images, seeds, sources=None):
         """Draw one type of defect onto each image.

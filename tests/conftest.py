@@ -9,44 +9,25 @@ import torch
 from scipy.interpolate import RegularGridInterpolator
 from torch import nn
 
-import skanomaly
 from skanomaly import HierarchicalFeatureAE
 from skanomaly.base import BaseImageDetector
 from skanomaly.datasets import make_texture_defects
+from skanomaly.detectors._trained_detector import TrainedDetector
+from skanomaly.utils import all_detectors
+from skanomaly.utils import small_detector as small_detector_of
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a thread a worker, lest they wait for each other
+    torch.set_num_threads(1)
 
 _BESIDE_THE_CHECKOUT = Path(__file__).parents[2] / "shared"
 
-# Every detector, small enough to be fitted in a second or two. Whatever is added here
-# is covered by all that tests detectors.
-SMALL = {
-    "FastFlow": {"n_steps": 2},
-    "HierarchicalFeatureAE": {},
-    "PaDiM": {"dim": 20},
-    "PatchAE": {"dim": 32, "max_patches": 500},
-    "PatchLatentSVM": {"patch_size": 33, "n_patches": 40, "n_estimators": 2, "n_support": 50},
-    "PatchReconstruction": {"patch_size": 33, "n_patches": 40},
-    "PatchRestoration": {
-        "patch_size": 33,
-        "n_patches": 40,
-        "n_prior_patches": 20,
-        "n_restorations": 2,
-        "n_codes": 16,
-        "prior_width": 8,
-        "prior_depth": 1,
-        "stride": 9,
-    },
-    "SelfSupervisedAE": {"width": 16, "depth": 2},
-}
-# Nothing is trained by gradients, so that there are no epochs.
-UNTRAINED = {"PaDiM"}
+DETECTORS = dict(all_detectors())
+UNTRAINED = {name for name, cls in DETECTORS.items() if not issubclass(cls, TrainedDetector)}
 
 
 def small(name, **parameters):
     """One of the detectors, small; what does not concern it is left out."""
-    parameters = {"image_size": 64, "max_epochs": 2, "random_state": 0, **SMALL[name], **parameters}
-    if name in UNTRAINED:
-        parameters.pop("max_epochs")
-    return getattr(skanomaly, name)(**parameters)
+    return small_detector_of(DETECTORS[name], **parameters)
 
 
 @pytest.fixture(scope="session")
@@ -83,30 +64,13 @@ def textures():
 class DistanceToMean(BaseImageDetector):
     """Squared distance to the mean training image, at half the resolution."""
 
-    def __init__(
-        self,
-        *,
-        image_size=16,
-        value_range=None,
-        smoothing=1.0,
-        score_reduction="max",
-        contamination=0.1,
-        validation_fraction=0.3,
-        batch_size=4,
-        device="cpu",
-        n_jobs=None,
-        random_state=0,
-    ):
-        self.image_size = image_size
-        self.value_range = value_range
-        self.smoothing = smoothing
-        self.score_reduction = score_reduction
-        self.contamination = contamination
-        self.validation_fraction = validation_fraction
-        self.batch_size = batch_size
-        self.device = device
-        self.n_jobs = n_jobs
-        self.random_state = random_state
+    image_size = 16
+    smoothing = 1.0
+    false_alarm_rate = 0.1
+    validation_fraction = 0.3
+    batch_size = 4
+    device = "cpu"
+    random_state = 0
 
     def _fit_images(self, images, validation):
         self.seen_ = set(images.indices), set(validation.indices)

@@ -23,7 +23,8 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from skanomaly import ImageFiles, InvalidImageError
 from skanomaly.base import resolve_device
-from skanomaly.thresholds import quantile_of_new
+from skanomaly.calibration import quantile_of_new
+from skanomaly.images import _dataset
 
 
 def random_images(n, height=16, width=16, channels=3, seed=0):
@@ -209,8 +210,8 @@ def test_not_fitted():
     "parameters",
     [
         {"smoothing": -1},
-        {"contamination": 0.0},
-        {"contamination": 0.6},
+        {"false_alarm_rate": 0.0},
+        {"false_alarm_rate": 0.6},
         {"validation_fraction": 1.0},
         {"batch_size": 0},
         {"score_reduction": "median"},
@@ -288,7 +289,7 @@ def test_clone_and_set_params(detector):
 
 def test_threshold_is_the_quantile_of_the_validation_scores():
     X = random_images(20)
-    detector = DistanceToMean(contamination=0.2).fit(X)
+    detector = DistanceToMean(false_alarm_rate=0.2).fit(X)
     assert len(detector.validation_scores_) == round(detector.validation_fraction * 20)
     assert set(detector.validation_scores_) <= set(detector.score_samples(X))
     assert detector.offset_ == quantile_of_new(detector.validation_scores_, 0.2)
@@ -379,20 +380,18 @@ def test_dump_before_fit():
 
 def test_many_files_are_streamed(detector, tmp_path, monkeypatch):
     """Never more images in memory than a few batches."""
-    import skanomaly.images as images
-
     path = tmp_path / "one.png"
     Image.fromarray(random_images(1)[0]).save(path)
     n_read = 0
     ahead = []
-    read = images.read_image
+    read = _dataset.read_image
 
     def count(path):
         nonlocal n_read
         n_read += 1
         return read(path)
 
-    monkeypatch.setattr(images, "read_image", count)
+    monkeypatch.setattr(_dataset, "read_image", count)
     for n_done, _ in enumerate(detector._maps(detector._open([path] * 100))):
         ahead.append(n_read - n_done)
     assert n_read == 100

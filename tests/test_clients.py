@@ -6,7 +6,7 @@ import sys
 import joblib
 import numpy as np
 import pytest
-from conftest import SMALL, small
+from conftest import DETECTORS, small
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
@@ -26,7 +26,9 @@ from skanomaly.model_selection import NormalKFold
 
 # The others take as long again each, and go the same ways through the same base class.
 QUICK = ("PaDiM", "PatchReconstruction")
-EVERY = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SMALL]
+EVERY = [
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in DETECTORS
+]
 
 
 @pytest.fixture(scope="module")

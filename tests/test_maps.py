@@ -11,7 +11,7 @@ from skanomaly.maps import (
     assemble_maps,
     gaussian_matrix,
     normalized_residual,
-    reduce_map,
+    reduce_maps,
     resize_matrix,
     structural_similarity,
 )
@@ -67,7 +67,8 @@ def test_resizing_to_the_same_size_changes_nothing():
 @given(shape=pairs, sigma=sigmas, seed=seeds)
 def test_gaussian_matrix_is_scipy_gaussian_filter(shape, sigma, seed):
     image = np.random.default_rng(seed).normal(size=shape)
-    found = gaussian_matrix(shape[0], sigma) @ image @ gaussian_matrix(shape[1], sigma).T
+    rows, columns = (gaussian_matrix(n, sigma).numpy() for n in shape)
+    found = rows @ image @ columns.T
     expected = ndimage.gaussian_filter(image, sigma) if sigma else image
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
@@ -249,15 +250,14 @@ def test_maps_are_not_changed():
 
 
 @pytest.mark.parametrize(("reduction", "score"), [("max", 7.0), ("mean", 2.5), ("sum", 15.0)])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_reduce_map(reduction, score, dtype):
-    found = reduce_map(np.array([[-1, 2, 3], [0, 7, 4]], dtype), reduction)
-    assert type(found) is float
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_reduce_maps(reduction, score, dtype):
+    found = float(reduce_maps(torch.tensor([[[-1, 2, 3], [0, 7, 4]]], dtype=dtype), reduction))
     assert found == score
 
 
 @pytest.mark.parametrize(("reduction", "n"), [("mean", 1), ("sum", 2**18)])
 def test_reduction_adds_in_double_precision(reduction, n):
     value = np.float32(0.1)
-    found = reduce_map(np.full((512, 512), value), reduction)
+    found = float(reduce_maps(torch.full((1, 512, 512), float(value)), reduction))
     assert found == pytest.approx(n * float(value), rel=1e-12)

@@ -7,8 +7,8 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_validate
 
+from skanomaly._validation import image_labels
 from skanomaly.images import ImageFiles
-from skanomaly.metrics._validation import image_labels
 from skanomaly.model_selection import NormalGroupKFold, NormalKFold, NormalShuffleSplit
 
 property_test = settings(max_examples=50, deadline=None)

@@ -1,1 +1,1 @@
-"""One file a method: its networks, then its estimator."""
+"""One file a method, named after its class; what a family shares is in files with an underscore."""

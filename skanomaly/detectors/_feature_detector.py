@@ -5,24 +5,45 @@ from __future__ import annotations
 import os
 
 import torch
-from sklearn.utils._param_validation import HasMethods, StrOptions
+from joblib import Memory
 
-from ..backbones import FeaturePyramid
+from .._parameters import parameter
+from .._sklearn import HasMethods, StrOptions
 from ..base import BaseImageDetector
-from ..training import TRAINING_CONSTRAINTS
+from ..features import FeaturePyramid
+from ._trained_detector import TrainedDetector
 
 
 class FeatureDetector(BaseImageDetector):
-    """Base of the detectors on the features of a pretrained network."""
+    """Base of the detectors on the features of a pretrained network.
 
-    _parameter_constraints: dict = {
-        **BaseImageDetector._parameter_constraints,
-        "backbone": [str],
-        "weights": [str, os.PathLike, None],
-        "layers": [tuple, list],
-        "memory": [str, os.PathLike, HasMethods("cache"), None],
-        "engine": [StrOptions({"auto", "onnx", "torch"})],
-    }
+    Parameters
+    ----------
+    backbone : str
+        timm network that gives a feature pyramid. The default's weights are installed
+        with the package; those of others, such as "resnet18", are downloaded once.
+    weights : "imagenet", path or None
+        Its weights, see :class:`~skanomaly.features.FeaturePyramid`.
+    layers : sequence of int
+        Levels of the pyramid, finest first. (1, 2, 3) are a ResNet's first three stages.
+    image_size : int, (int, int) or None
+        Height and width that the network sees; None keeps each image's own, and
+        then all training images must share one size.
+    engine : {"auto", "onnx", "torch"}
+        What runs the network on a CPU, see `FeaturePyramid`.
+
+    Attributes
+    ----------
+    encoder_ : FeaturePyramid
+        The pretrained network.
+    min_image_size_ : int
+        Smallest height and width, in pixels, that can be scored.
+    """
+
+    backbone: str = parameter("tf_efficientnet_lite0", str)
+    weights: str | os.PathLike | None = parameter("imagenet", str, os.PathLike, None)
+    layers: tuple[int, ...] = parameter((1, 2, 3), tuple, list)
+    engine: str = parameter("auto", StrOptions({"auto", "onnx", "torch"}), affects="nothing")
 
     def _open_encoder(self, images, validation):
         """Set the pretrained network, which images must be large enough for."""
@@ -39,17 +60,27 @@ class FeatureDetector(BaseImageDetector):
             self.encoder_.require_size(part)
 
 
-class FrozenFeatureDetector(FeatureDetector):
-    """Base of those that train a network on features that are computed once.
+class CachedFeatureDetector(FeatureDetector):
+    """Base of those whose features are of the images as they are, and so worth keeping.
 
-    A method implements ``_make_net(levels)``, the net to be trained on features
-    of the training images, and ``_maps_of_features(levels)``, a batch's maps.
+    Parameters
+    ----------
+    memory : joblib.Memory, path or None
+        Where features are kept between fits, by image; what makes a search over
+        all that comes after them cheap.
     """
 
-    _parameter_constraints: dict = {
-        **FeatureDetector._parameter_constraints,
-        **TRAINING_CONSTRAINTS,
-    }
+    memory: Memory | str | os.PathLike | None = parameter(
+        None, str, os.PathLike, HasMethods("cache"), None, affects="nothing"
+    )
+
+
+class FrozenFeatureDetector(TrainedDetector, CachedFeatureDetector):
+    """Base of those that train a network on features that are computed once.
+
+    A method implements ``_net_on(levels)``, the net to be trained on features
+    of the training images, and ``_maps_of_features(levels)``, a batch's maps.
+    """
 
     def _fit_images(self, images, validation):
         self._open_encoder(images, validation)
@@ -57,7 +88,7 @@ class FrozenFeatureDetector(FeatureDetector):
             self.encoder_.extract(part, self.batch_size, self.n_jobs)
             for part in (images, validation)
         )
-        self.net_ = self._make_net(f_train.levels).fit_on(f_train, f_validation)
+        self.net_ = self._net_on(f_train.levels).fit_on(f_train, f_validation)
         return self._validation_maps(f_validation)
 
     def _compute_maps(self, pixels):
@@ -70,8 +101,8 @@ class FrozenFeatureDetector(FeatureDetector):
                 maps = self._maps_of_features([f.to(self._device) for f in levels])
             yield maps, sizes
 
-    def _make_net(self, levels):
-        raise NotImplementedError("a detector implements _make_net")
+    def _net_on(self, levels):
+        raise NotImplementedError("a detector implements _net_on")
 
     def _maps_of_features(self, levels):
         raise NotImplementedError("a detector implements _maps_of_features")

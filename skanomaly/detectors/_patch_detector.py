@@ -6,30 +6,65 @@ from numbers import Integral
 
 import torch
 import torch.nn.functional as F
-from sklearn.utils._param_validation import Interval
 from torch import nn
 
-from ..base import BaseImageDetector
+from .._parameters import parameter
+from .._sklearn import Interval
 from ..exceptions import InvalidImageError
-from ..patches import ConvAutoEncoder, PatchDataset
-from ..training import TRAINING_CONSTRAINTS, AnomalyNet, net_settings
+from ._patch_autoencoder import ConvAutoEncoder
+from ._patches import PatchDataset
+from ._trained_detector import TrainedDetector
 
 
-class PatchDetector(BaseImageDetector):
-    """Base of the detectors that learn an auto-encoder of random patches."""
+class PatchDetector(TrainedDetector):
+    """Base of the detectors that learn an auto-encoder of random patches.
+
+    Parameters
+    ----------
+    patch_size : int
+        Side of a patch in pixels; the paper's. The next three are those of the
+        authors' network of the same year, which gives the paper's latent.
+    channels : sequence of int
+        Of each convolution of the encoder; the last are those of the latent. The
+        decoder mirrors them.
+    kernel_sizes : sequence of int
+        Of each convolution.
+    strides : sequence of int
+        Of each convolution. They and the patch's size must come out even.
+    n_patches : int
+        Random patches drawn of each training image, over all epochs; the paper
+        draws about as many, and goes over them repeatedly.
+    image_size : int, (int, int) or None
+        Height and width that the network sees; None keeps each image's own.
+    validation_fraction : float in (0, 1)
+        Share of the images that is kept out of training, for the threshold and
+        to choose the epoch whose state is kept.
+    max_epochs : int
+        Passes over the training images; the authors', for that network.
+    lr : float
+        Learning rate of Adam at the start.
+    train_batch_size : int
+        Images a step of training, ``n_patches / max_epochs`` patches of each.
+
+    Attributes
+    ----------
+    min_image_size_ : int
+        Smallest height and width, in pixels, that can be scored: an image is
+        continued by reflection by half a patch.
+    """
+
+    patch_size: int = parameter(63, Interval(Integral, 1, None, closed="left"))
+    channels: tuple[int, ...] = parameter((3, 4, 12, 16), tuple, list)
+    kernel_sizes: tuple[int, ...] = parameter((5, 3, 3, 3), tuple, list)
+    strides: tuple[int, ...] = parameter((1, 1, 3, 1), tuple, list)
+    n_patches: int = parameter(1000, Interval(Integral, 1, None, closed="left"))
+    image_size = None
+    lr = 3e-3
+    train_batch_size = 1
+    batch_size = 4
 
     _reach = 0  # pixels by which maps continue images, where that exceeds half a patch
-
-    _parameter_constraints: dict = {
-        **BaseImageDetector._parameter_constraints,
-        **TRAINING_CONSTRAINTS,
-        "patch_size": [Interval(Integral, 1, None, closed="left")],
-        "channels": [tuple, list],
-        "kernel_sizes": [tuple, list],
-        "strides": [tuple, list],
-        "stride": [Interval(Integral, 1, None, closed="left")],
-        "n_patches": [Interval(Integral, 1, None, closed="left")],
-    }
+    _small_parameters = {"patch_size": 33, "n_patches": 40}
 
     def _make_autoencoder(self, n_channels):
         return ConvAutoEncoder(
@@ -54,25 +89,12 @@ class PatchDetector(BaseImageDetector):
     def _prepare_export(self):
         self.net_.module_ = self.net_.module_.folded()
 
-    def _fit_on_patches(
-        self,
-        patches,
-        module,
-        criterion,
-        *,
-        n_patches=None,
-        stage=None,
-        callbacks=(),
-        **settings,
-    ):
+    def _fit_on_patches(self, patches, module, criterion, *, n_patches=None, **settings):
         """Train a module; over all epochs `n_patches` are drawn of each image."""
         n_patches = -(-(n_patches or self.n_patches) // self.max_epochs)
-        settings = {
-            **net_settings(self, PatchDataset, stage=stage, keep_best=True),
-            **settings,
-        }
-        settings["callbacks"] = [*callbacks, *settings["callbacks"]]
-        net = AnomalyNet(module, criterion, optimizer=torch.optim.Adam, **settings)
+        net = self._make_net(
+            module, criterion, PatchDataset, keep_best=True, optimizer=torch.optim.Adam, **settings
+        )
         net.fit_on(*(part.drawing(n_patches) for part in patches))
         # Whole images are convolved faster this way, small patches are not.
         net.module_.to(memory_format=torch.channels_last)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from numbers import Integral, Real
 
 import torch
-from sklearn.utils._param_validation import Interval
 from torch import nn
 
-from ..backbones import FeatureDataset
-from ..training import AnomalyNet, net_settings
+from .._parameters import parameter
+from .._sklearn import Interval
+from ..features import FeatureDataset
 from ._feature_detector import FrozenFeatureDetector
 
 # Scale factors of a coupling lie between exp(-CLAMP) and exp(CLAMP).
@@ -157,86 +157,25 @@ class FastFlow(FrozenFeatureDetector):
 
     Parameters
     ----------
-    backbone : str, default="tf_efficientnet_lite0"
+    backbone : str
         timm network whose pretrained features are used. The paper has
         ``"resnet18"``, ``"wide_resnet50_2"`` and two transformers.
-    weights : "imagenet", path or None, default="imagenet"
-        See `FeaturePyramid`.
-    layers : sequence of int, default=(1, 2, 3)
+    layers : sequence of int
         Levels of the pyramid, a flow each; the paper's.
-    n_steps : int, default=8
+    n_steps : int
         Couplings of each flow; the paper's for ResNets.
-    hidden_ratio : float, default=0.25
+    hidden_ratio : float
         Channels within a coupling's network, relative to those it takes. 1.0,
         which is common, takes twice the time for as good maps.
-    kernel_sizes : sequence of int, default=(3, 1)
+    kernel_sizes : sequence of int
         Of the couplings in turn, odd. The paper alternates 3 and 1, or takes 3
         throughout for ResNet-18.
-    image_size : int, (int, int) or None, default=256
-        Height and width that the network sees; None keeps each image's own.
-    value_range : (float, float) or None, default=None
-        Pixel values that mean black and white. None: by dtype for uint8 and
-        uint16, (0, 1) for floats.
-    smoothing : float, default=4.0
-        Standard deviation of the map's Gaussian, in pixels of the network's
-        input.
-    score_reduction : {"max", "mean", "sum"}, default="max"
-        From map to score.
-    contamination : float in (0, 0.5), default=0.05
-        Share of new normal images that may be called anomalous; sets `offset_`.
-    validation_fraction : float in (0, 1), default=0.2
-        Share of the images that is kept out of training, for the threshold and
-        for early stopping.
-    max_epochs : int, default=20
+    max_epochs : int
         The state of the lowest validation loss is kept. The paper trains for 500.
-    lr : float, default=1e-3
+    lr : float
         Learning rate of Adam; the paper's.
-    weight_decay : float, default=1e-5
-        The paper's.
-    lr_schedule : {"cosine", "constant"}, default="cosine"
-        "cosine" lets the rate fall to zero over the epochs.
-    train_batch_size : int, default=8
-        Images a step of training.
-    batch_size : int, default=8
-        Images that pass the networks at once, outside training.
-    callbacks : list of skorch callbacks or None, default=None
-        Further ones, such as `skorch.callbacks.EarlyStopping`.
-    checkpoint : path or None, default=None
-        File that keeps the state of the training after each epoch. A fit that
-        finds it there goes on from it, to the same result as without the
-        interruption, and removes it at the end. Needs an int as `random_state`.
-    memory : joblib.Memory, path or None, default=None
-        Where features are kept between fits.
-    engine : {"auto", "onnx", "torch"}, default="auto"
-        What runs the pretrained network on a CPU; see `FeaturePyramid`.
-    device : str or torch.device, default="auto"
-        "auto" is CUDA or MPS where there is one, else the CPU.
-    n_jobs : int or None, default=None
-        Threads that read images.
-    random_state : int, RandomState or None, default=None
-        Decides the validation images, the flows' start and the batches.
-    verbose : int, default=0
-        1 shows a progress bar, 2 prints the losses of each epoch.
-
-    Attributes
-    ----------
-    encoder_ : FeaturePyramid
-        The pretrained network.
-    net_ : AnomalyNet
-        The trained flows (`net_.module_`) and their history (`net_.history`).
-    offset_ : float
-        Threshold on `score_samples`: what lies below is anomalous.
-    validation_scores_ : ndarray, shape (n_validation,), float64
-        Scores of the images kept out of training, from which `offset_` comes.
-    validation_maxima_ : ndarray, shape (n_validation,), float64
-        Their maps' largest values.
-    map_threshold_ : float
-        Map value that `contamination` of new normal images exceed somewhere;
-        ``-offset_`` if the score is the map's maximum.
-    n_channels_in_ : int
-        Channels of the images seen in `fit`.
-    min_image_size_ : int
-        Smallest height and width, in pixels, that can be scored.
+    weight_decay : float
+        Of Adam; the paper's.
 
     Notes
     -----
@@ -260,70 +199,12 @@ class FastFlow(FrozenFeatureDetector):
     (2, 128, 128)
     """
 
-    _parameter_constraints: dict = {
-        **FrozenFeatureDetector._parameter_constraints,
-        "n_steps": [Interval(Integral, 1, None, closed="left")],
-        "hidden_ratio": [Interval(Real, 0, None, closed="neither")],
-        "kernel_sizes": [tuple, list],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-    }
+    n_steps: int = parameter(8, Interval(Integral, 1, None, closed="left"))
+    hidden_ratio: float = parameter(0.25, Interval(Real, 0, None, closed="neither"))
+    kernel_sizes: tuple[int, ...] = parameter((3, 1), tuple, list)
+    weight_decay: float = parameter(1e-5, Interval(Real, 0, None, closed="left"))
 
-    def __init__(
-        self,
-        *,
-        backbone="tf_efficientnet_lite0",
-        weights="imagenet",
-        layers=(1, 2, 3),
-        n_steps=8,
-        hidden_ratio=0.25,
-        kernel_sizes=(3, 1),
-        image_size=256,
-        value_range=None,
-        smoothing=4.0,
-        score_reduction="max",
-        contamination=0.05,
-        validation_fraction=0.2,
-        max_epochs=20,
-        lr=1e-3,
-        weight_decay=1e-5,
-        lr_schedule="cosine",
-        train_batch_size=8,
-        batch_size=8,
-        callbacks=None,
-        checkpoint=None,
-        memory=None,
-        engine="auto",
-        device="auto",
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self.backbone = backbone
-        self.weights = weights
-        self.layers = layers
-        self.n_steps = n_steps
-        self.hidden_ratio = hidden_ratio
-        self.kernel_sizes = kernel_sizes
-        self.image_size = image_size
-        self.value_range = value_range
-        self.smoothing = smoothing
-        self.score_reduction = score_reduction
-        self.contamination = contamination
-        self.validation_fraction = validation_fraction
-        self.max_epochs = max_epochs
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.lr_schedule = lr_schedule
-        self.train_batch_size = train_batch_size
-        self.batch_size = batch_size
-        self.callbacks = callbacks
-        self.checkpoint = checkpoint
-        self.memory = memory
-        self.engine = engine
-        self.device = device
-        self.n_jobs = n_jobs
-        self.random_state = random_state
-        self.verbose = verbose
+    _small_parameters = {"n_steps": 2}
 
     def _fit_images(self, images, validation):
         odd = [k for k in self.kernel_sizes if isinstance(k, Integral) and k > 0 and k % 2]
@@ -337,11 +218,12 @@ class FastFlow(FrozenFeatureDetector):
     def _maps_of_features(self, levels):
         return [1 - torch.exp(-0.5 * z.square().mean(dim=1)) for z, _ in self.net_.module_(levels)]
 
-    def _make_net(self, levels):
-        return AnomalyNet(
+    def _net_on(self, levels):
+        return self._make_net(
             PyramidFlow(levels, self.n_steps, self.hidden_ratio, self.kernel_sizes),
             FlowLoss,
+            FeatureDataset,
+            keep_best=True,
             optimizer=torch.optim.Adam,
             optimizer__weight_decay=self.weight_decay,
-            **net_settings(self, FeatureDataset, keep_best=True),
         )

@@ -6,12 +6,12 @@ from numbers import Real
 
 import torch
 import torch.nn.functional as F
-from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from ..backbones import FeatureDataset
+from .._parameters import parameter
+from .._sklearn import Interval, StrOptions
+from ..features import FeatureDataset
 from ..maps import normalized_residual
-from ..training import AnomalyNet, net_settings
 from ._feature_detector import FrozenFeatureDetector
 
 
@@ -22,18 +22,18 @@ class HierarchicalDecoder(nn.Module):
     ----------
     channels : sequence of int
         Channels of the encoder's levels, finest first.
-    width : float, default=1.0
+    hidden_ratio : float, default=1.0
         Channels inside a level, as a multiple of the level's own.
     negative_slope : float, default=0.1
         Of the leaky ReLUs.
     """
 
-    def __init__(self, channels, width=1.0, negative_slope=0.1):
+    def __init__(self, channels, hidden_ratio=1.0, negative_slope=0.1):
         super().__init__()
         coarse_to_fine = list(reversed(channels))
         inputs = [coarse_to_fine[0], *coarse_to_fine]
         self.levels = nn.ModuleList(
-            _level(c_in, max(1, round(width * c)), c, negative_slope)
+            _level(c_in, max(1, round(hidden_ratio * c)), c, negative_slope)
             for c_in, c in zip(inputs, coarse_to_fine)
         )
 
@@ -90,97 +90,30 @@ class HierarchicalFeatureAE(FrozenFeatureDetector):
 
     Parameters
     ----------
-    backbone : str, default="tf_efficientnet_lite0"
+    backbone : str
         Encoder, a network of timm that gives a feature pyramid. The paper uses
         ResNet-18 and WideResNet-50-2; the default needs no download.
-    weights : "imagenet", path or None, default="imagenet"
-        The encoder's weights, see :class:`~skanomaly.backbones.FeaturePyramid`.
-    layers : sequence of int, default=(1, 2, 3)
-        Levels, finest first. (1, 2, 3) are a ResNet's first three stages, as in
-        the paper.
-    width : float, default=1.0
+    hidden_ratio : float
         Channels inside the decoder's levels, as a multiple of the level's own.
         Not stated in the paper.
-    negative_slope : float, default=0.1
+    negative_slope : float
         Of the leaky ReLUs. The paper's.
-    level_weights : {"area", "equal"}, default="area"
+    level_weights : {"area", "equal"}
         Weight of a level's residual in the map. "area" is the paper's
         :math:`1 / (w_k h_k)`, which favours the coarse levels; "equal" is 1.
-    image_size : int, (int, int) or None, default=256
-        Height and width that the network sees; None keeps each image's own, and
-        then all training images must share one size. Not stated in the paper.
-    value_range : (float, float) or None, default=None
-        Pixel values that mean black and white. None: by dtype for uint8 and
-        uint16, (0, 1) for floats.
-    smoothing : float, default=4.0
-        Standard deviation of the map's Gaussian, in pixels of the network's
-        input. The paper's.
-    score_reduction : {"max", "mean", "sum"}, default="max"
-        From map to score. The paper's is "max".
-    contamination : float in (0, 0.5), default=0.05
-        Share of new normal images that may be called anomalous; sets `offset_`.
-    validation_fraction : float in (0, 1), default=0.2
-        Share of the images that is kept out of training, for the threshold and
-        for early stopping.
-    max_epochs : int, default=60
-        Not stated in the paper.
-    lr : float, default=0.4
-        Learning rate of SGD at the start. The paper's.
-    momentum : float, default=0.9
-        The paper's.
-    weight_decay : float, default=1e-4
-        The paper's.
-    lr_schedule : {"cosine", "constant"}, default="cosine"
-        "cosine" lets the rate fall to zero over the epochs. Not stated in the
-        paper.
-    train_batch_size : int, default=2
-        Images a step of training. Not stated in the paper.
-    batch_size : int, default=8
-        Images that pass the networks at once, outside training; it changes time
-        and memory, not results.
-    callbacks : list of skorch callbacks or None, default=None
-        Further ones, such as `skorch.callbacks.EarlyStopping`.
-    checkpoint : path or None, default=None
-        File that keeps the state of the training after each epoch. A fit that
-        finds it there goes on from it, to the same result as without the
-        interruption, and removes it at the end. Needs an int as `random_state`.
-    memory : joblib.Memory, path or None, default=None
-        Where the encoder's features are kept between fits, by image; what makes
-        a search over the decoder's settings cheap.
-    engine : {"auto", "onnx", "torch"}, default="auto"
-        What runs the encoder on a CPU.
-    device : str or torch.device, default="auto"
-        "auto" is CUDA or MPS where there is one, else the CPU.
-    n_jobs : int or None, default=None
-        Threads that read images.
-    random_state : int, RandomState or None, default=None
-        Decides the validation images, the decoder's start and the batches.
-    verbose : int, default=0
-        1 shows a progress bar, 2 prints the losses of each epoch.
-
-    Attributes
-    ----------
-    encoder_ : FeaturePyramid
-        The frozen encoder.
-    net_ : AnomalyNet
-        The trained decoder (`net_.module_`) and its history (`net_.history`).
-    offset_ : float
-        Threshold on `score_samples`: what lies below is anomalous.
-    validation_scores_ : ndarray, shape (n_validation,), float64
-        Scores of the images kept out of training, from which `offset_` comes.
-    validation_maxima_ : ndarray, shape (n_validation,), float64
-        Their maps' largest values.
-    map_threshold_ : float
-        Map value that `contamination` of new normal images exceed somewhere;
-        ``-offset_`` if the score is the map's maximum.
-    n_channels_in_ : int
-        Channels of the images seen in `fit`.
-    min_image_size_ : int
-        Smallest height and width, in pixels, that can be scored.
+    max_epochs : int
+        Passes over the training images. Not stated in the paper.
+    lr : float
+        Learning rate of SGD at the start. The paper's, as are the momentum, the
+        weight decay, `smoothing` and `score_reduction`.
+    momentum : float
+        Of SGD.
+    weight_decay : float
+        Of SGD.
 
     See Also
     --------
-    skanomaly.backbones.FeaturePyramid : The encoder.
+    skanomaly.features.FeaturePyramid : The encoder.
 
     Notes
     -----
@@ -219,73 +152,14 @@ class HierarchicalFeatureAE(FrozenFeatureDetector):
     (4, 128, 128)
     """
 
-    _parameter_constraints: dict = {
-        **FrozenFeatureDetector._parameter_constraints,
-        "width": [Interval(Real, 0, None, closed="neither")],
-        "negative_slope": [Interval(Real, 0, None, closed="left")],
-        "level_weights": [StrOptions({"area", "equal"})],
-        "momentum": [Interval(Real, 0, 1, closed="left")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-    }
-
-    def __init__(
-        self,
-        *,
-        backbone="tf_efficientnet_lite0",
-        weights="imagenet",
-        layers=(1, 2, 3),
-        width=1.0,
-        negative_slope=0.1,
-        level_weights="area",
-        image_size=256,
-        value_range=None,
-        smoothing=4.0,
-        score_reduction="max",
-        contamination=0.05,
-        validation_fraction=0.2,
-        max_epochs=60,
-        lr=0.4,
-        momentum=0.9,
-        weight_decay=1e-4,
-        lr_schedule="cosine",
-        train_batch_size=2,
-        batch_size=8,
-        callbacks=None,
-        checkpoint=None,
-        memory=None,
-        engine="auto",
-        device="auto",
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self.backbone = backbone
-        self.weights = weights
-        self.layers = layers
-        self.width = width
-        self.negative_slope = negative_slope
-        self.level_weights = level_weights
-        self.image_size = image_size
-        self.value_range = value_range
-        self.smoothing = smoothing
-        self.score_reduction = score_reduction
-        self.contamination = contamination
-        self.validation_fraction = validation_fraction
-        self.max_epochs = max_epochs
-        self.lr = lr
-        self.momentum = momentum
-        self.weight_decay = weight_decay
-        self.lr_schedule = lr_schedule
-        self.train_batch_size = train_batch_size
-        self.batch_size = batch_size
-        self.callbacks = callbacks
-        self.checkpoint = checkpoint
-        self.memory = memory
-        self.engine = engine
-        self.device = device
-        self.n_jobs = n_jobs
-        self.random_state = random_state
-        self.verbose = verbose
+    hidden_ratio: float = parameter(1.0, Interval(Real, 0, None, closed="neither"))
+    negative_slope: float = parameter(0.1, Interval(Real, 0, None, closed="left"))
+    level_weights: str = parameter("area", StrOptions({"area", "equal"}), affects="scores")
+    max_epochs = 60
+    lr = 0.4
+    momentum: float = parameter(0.9, Interval(Real, 0, 1, closed="left"))
+    weight_decay: float = parameter(1e-4, Interval(Real, 0, None, closed="left"))
+    train_batch_size = 2
 
     def _maps_of_features(self, f_enc):
         """phi_k of each level, (n, h_k, w_k), weighted for the sum of eqs. 9-10."""
@@ -295,15 +169,15 @@ class HierarchicalFeatureAE(FrozenFeatureDetector):
             return phi
         return [phi_k / (phi_k.shape[1] * phi_k.shape[2]) for phi_k in phi]
 
-    def _make_net(self, levels):
-        return AnomalyNet(
+    def _net_on(self, levels):
+        return self._make_net(
             HierarchicalDecoder,
             HierarchicalFeatureLoss,
+            FeatureDataset,
             module__channels=self.encoder_.channels,
-            module__width=self.width,
+            module__hidden_ratio=self.hidden_ratio,
             module__negative_slope=self.negative_slope,
             optimizer=torch.optim.SGD,
             optimizer__momentum=self.momentum,
             optimizer__weight_decay=self.weight_decay,
-            **net_settings(self, FeatureDataset),
         )

@@ -12,11 +12,12 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import SGDOneClassSVM
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import OneClassSVM
-from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from ..patches import continued, interpolate_places, patch_places
+from .._parameters import parameter
+from .._sklearn import Interval, StrOptions
 from ._patch_detector import PatchDetector, PatchLoss
+from ._patches import continued, interpolate_places, patch_places
 
 
 class KernelMachines(nn.Module):
@@ -100,103 +101,33 @@ class PatchLatentSVM(PatchDetector):
 
     Parameters
     ----------
-    patch_size : int, default=63
-        Side of a patch in pixels; the paper's. The next three are those of the
-        authors' network of the same year, which gives the paper's latent.
-    channels : sequence of int, default=(3, 4, 12, 16)
-        Of each convolution of the encoder; the last are those of the latent. The
-        decoder mirrors them.
-    kernel_sizes : sequence of int, default=(5, 3, 3, 3)
-        Of each convolution.
-    strides : sequence of int, default=(1, 1, 3, 1)
-        Of each convolution. They and the patch's size must come out even.
-    svm : {"exact", "nystroem"}, default="exact"
+    svm : {"exact", "nystroem"}
         `sklearn.svm.OneClassSVM`, or `sklearn.linear_model.SGDOneClassSVM` on
         `sklearn.kernel_approximation.Nystroem`'s features, which takes many more
         vectors.
-    n_estimators : int, default=5
+    n_estimators : int
         Machines whose decision values are averaged; the authors', as are the next
         and `nu` and `gamma`.
-    n_support : int, default=500
+    n_support : int
         Latents that each machine is fitted to.
-    n_components : int, default=500
+    n_components : int
         Of Nystroem's features; at most `n_support`.
-    nu : float in (0, 1], default=0.03
+    nu : float in (0, 1]
         Share of the latents that may lie outside.
-    gamma : "scale" or float, default="scale"
+    gamma : "scale" or float
         Of the kernel exp(-gamma |z - z'|^2). "scale" is one over the number of
         elements of a latent times their variance.
-    stride : int, default=4
+    stride : int
         Pixels between the patches that are looked at; the map is interpolated
         between their centres.
-    n_patches : int, default=1000
-        Random patches drawn of each training image, over all epochs; the paper
-        draws about as many, and goes over them repeatedly.
-    image_size : int, (int, int) or None, default=None
-        Height and width that the network sees; None keeps each image's own.
-    value_range : (float, float) or None, default=None
-        Pixel values that mean black and white. None: by dtype for uint8 and
-        uint16, (0, 1) for floats.
-    smoothing : float, default=4.0
-        Standard deviation of the map's Gaussian, in pixels of the network's
-        input.
-    score_reduction : {"max", "mean", "sum"}, default="max"
-        From map to score.
-    contamination : float in (0, 0.5), default=0.05
-        Share of new normal images that may be called anomalous; sets `offset_`.
-    validation_fraction : float in (0, 1), default=0.2
-        Share of the images that is kept out of training, for the threshold and
-        to choose the epoch whose state is kept.
-    max_epochs : int, default=20
-        The authors', for that network.
-    lr : float, default=3e-3
-        Learning rate of Adam at the start.
-    lr_schedule : {"cosine", "constant"}, default="cosine"
-        "cosine" lets the rate fall to zero over the epochs.
-    train_batch_size : int, default=1
-        Images whose patches make a step of training:
-        ``n_patches / max_epochs`` of each.
-    batch_size : int, default=4
-        Images that are scored at once.
-    callbacks : list of skorch callbacks or None, default=None
-        Further ones, such as `skorch.callbacks.EarlyStopping`.
-    checkpoint : path or None, default=None
-        File that keeps the state of the training after each epoch. A fit that
-        finds it there goes on from it, to the same result as without the
-        interruption, and removes it at the end. Needs an int as `random_state`.
-    device : str or torch.device, default="auto"
-        "auto" is CUDA or MPS where there is one, else the CPU.
-    n_jobs : int or None, default=None
-        Threads that read images.
-    random_state : int, RandomState or None, default=None
-        Decides the validation images, the start of what is trained, the patches
-        and everything else that is drawn.
-    verbose : int, default=0
-        1 shows a progress bar, 2 prints the losses of each epoch.
 
     Attributes
     ----------
-    net_ : AnomalyNet
-        The trained auto-encoder (`net_.module_`) and its history (`net_.history`).
     estimators_ : list
         The machines as scikit-learn fitted them, to latents (channels, height,
         width) as vectors. `skanomaly.save` leaves them out, as scoring does without.
     machines_ : KernelMachines
         The same, as PyTorch scores them.
-    offset_ : float
-        Threshold on `score_samples`: what lies below is anomalous.
-    validation_scores_ : ndarray, shape (n_validation,), float64
-        Scores of the images kept out of training, from which `offset_` comes.
-    validation_maxima_ : ndarray, shape (n_validation,), float64
-        Their maps' largest values.
-    map_threshold_ : float
-        Map value that `contamination` of new normal images exceed somewhere;
-        ``-offset_`` if the score is the map's maximum.
-    n_channels_in_ : int
-        Channels of the images seen in `fit`.
-    min_image_size_ : int
-        Smallest height and width, in pixels, that can be scored: an image is
-        continued by reflection by half a patch.
 
     See Also
     --------
@@ -223,80 +154,18 @@ class PatchLatentSVM(PatchDetector):
     (2, 128, 128)
     """
 
+    svm: str = parameter("exact", StrOptions({"exact", "nystroem"}))
+    n_estimators: int = parameter(5, Interval(Integral, 1, None, closed="left"))
+    n_support: int = parameter(500, Interval(Integral, 2, None, closed="left"))
+    n_components: int = parameter(500, Interval(Integral, 1, None, closed="left"))
+    nu: float = parameter(0.03, Interval(Real, 0, 1, closed="right"))
+    gamma: float | str = parameter(
+        "scale", StrOptions({"scale"}), Interval(Real, 0, None, closed="neither")
+    )
+    stride: int = parameter(4, Interval(Integral, 1, None, closed="left"), affects="scores")
+
     _not_saved = ("estimators_",)  # `machines_` has of them what scores
-
-    _parameter_constraints: dict = {
-        **PatchDetector._parameter_constraints,
-        "svm": [StrOptions({"exact", "nystroem"})],
-        "n_estimators": [Interval(Integral, 1, None, closed="left")],
-        "n_support": [Interval(Integral, 2, None, closed="left")],
-        "n_components": [Interval(Integral, 1, None, closed="left")],
-        "nu": [Interval(Real, 0, 1, closed="right")],
-        "gamma": [StrOptions({"scale"}), Interval(Real, 0, None, closed="neither")],
-    }
-
-    def __init__(
-        self,
-        *,
-        patch_size=63,
-        channels=(3, 4, 12, 16),
-        kernel_sizes=(5, 3, 3, 3),
-        strides=(1, 1, 3, 1),
-        svm="exact",
-        n_estimators=5,
-        n_support=500,
-        n_components=500,
-        nu=0.03,
-        gamma="scale",
-        stride=4,
-        n_patches=1000,
-        image_size=None,
-        value_range=None,
-        smoothing=4.0,
-        score_reduction="max",
-        contamination=0.05,
-        validation_fraction=0.2,
-        max_epochs=20,
-        lr=3e-3,
-        lr_schedule="cosine",
-        train_batch_size=1,
-        batch_size=4,
-        callbacks=None,
-        checkpoint=None,
-        device="auto",
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self.patch_size = patch_size
-        self.channels = channels
-        self.kernel_sizes = kernel_sizes
-        self.strides = strides
-        self.svm = svm
-        self.n_estimators = n_estimators
-        self.n_support = n_support
-        self.n_components = n_components
-        self.nu = nu
-        self.gamma = gamma
-        self.stride = stride
-        self.n_patches = n_patches
-        self.image_size = image_size
-        self.value_range = value_range
-        self.smoothing = smoothing
-        self.score_reduction = score_reduction
-        self.contamination = contamination
-        self.validation_fraction = validation_fraction
-        self.max_epochs = max_epochs
-        self.lr = lr
-        self.lr_schedule = lr_schedule
-        self.train_batch_size = train_batch_size
-        self.batch_size = batch_size
-        self.callbacks = callbacks
-        self.checkpoint = checkpoint
-        self.device = device
-        self.n_jobs = n_jobs
-        self.random_state = random_state
-        self.verbose = verbose
+    _small_parameters = {"n_estimators": 2, "n_support": 50}
 
     def _fit_images(self, images, validation):
         module = self._make_autoencoder(images.n_channels)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from sklearn.utils._param_validation import StrOptions
+from numbers import Integral
 
+from .._parameters import parameter
+from .._sklearn import Interval, StrOptions
 from ..maps import SSIM_WINDOW, structural_similarity
-from ..patches import PatchMean, continued, interpolate_places, patch_places
 from ._patch_detector import PatchDetector, PatchLoss
+from ._patches import PatchMean, continued, interpolate_places, patch_places
 
 
 class PatchReconstruction(PatchDetector):
@@ -19,93 +21,19 @@ class PatchReconstruction(PatchDetector):
 
     Parameters
     ----------
-    patch_size : int, default=63
-        Side of a patch in pixels; the paper's. The next three are those of the
-        authors' network of the same year, which gives the paper's latent.
-    channels : sequence of int, default=(3, 4, 12, 16)
-        Of each convolution of the encoder; the last are those of the latent. The
-        decoder mirrors them.
-    kernel_sizes : sequence of int, default=(5, 3, 3, 3)
-        Of each convolution.
-    strides : sequence of int, default=(1, 1, 3, 1)
-        Of each convolution. They and the patch's size must come out even.
-    error : {"squared", "ssim"}, default="squared"
+    error : {"squared", "ssim"}
         Squared difference, mean over channels, or one minus the structural
         similarity around a pixel (Gaussian window of 11 pixels).
-    aggregation : {"mean", "center"}, default="mean"
+    aggregation : {"mean", "center"}
         A pixel's error is the mean over the patches that cover it, or that of the
         patch whose centre it is.
-    stride : int, default=1
+    stride : int
         Pixels between the patches that are looked at. 3, the step of the network,
         takes about a sixth of the time of 1.
-    n_patches : int, default=1000
-        Random patches drawn of each training image, over all epochs; the paper
-        draws about as many, and goes over them repeatedly.
-    image_size : int, (int, int) or None, default=None
-        Height and width that the network sees; None keeps each image's own.
-    value_range : (float, float) or None, default=None
-        Pixel values that mean black and white. None: by dtype for uint8 and
-        uint16, (0, 1) for floats.
-    smoothing : float, default=4.0
-        Standard deviation of the map's Gaussian, in pixels of the network's
-        input.
-    score_reduction : {"max", "mean", "sum"}, default="max"
-        From map to score.
-    contamination : float in (0, 0.5), default=0.05
-        Share of new normal images that may be called anomalous; sets `offset_`.
-    validation_fraction : float in (0, 1), default=0.2
-        Share of the images that is kept out of training, for the threshold and
-        to choose the epoch whose state is kept.
-    max_epochs : int, default=20
-        The authors', for that network.
-    lr : float, default=3e-3
-        Learning rate of Adam at the start.
-    lr_schedule : {"cosine", "constant"}, default="cosine"
-        "cosine" lets the rate fall to zero over the epochs.
-    train_batch_size : int, default=1
-        Images whose patches make a step of training:
-        ``n_patches / max_epochs`` of each.
-    batch_size : int, default=4
-        Images that are scored at once.
-    callbacks : list of skorch callbacks or None, default=None
-        Further ones, such as `skorch.callbacks.EarlyStopping`.
-    checkpoint : path or None, default=None
-        File that keeps the state of the training after each epoch. A fit that
-        finds it there goes on from it, to the same result as without the
-        interruption, and removes it at the end. Needs an int as `random_state`.
-    device : str or torch.device, default="auto"
-        "auto" is CUDA or MPS where there is one, else the CPU.
-    n_jobs : int or None, default=None
-        Threads that read images.
-    random_state : int, RandomState or None, default=None
-        Decides the validation images, the start of what is trained, the patches
-        and everything else that is drawn.
-    verbose : int, default=0
-        1 shows a progress bar, 2 prints the losses of each epoch.
-
-    Attributes
-    ----------
-    net_ : AnomalyNet
-        The trained auto-encoder (`net_.module_`) and its history (`net_.history`).
-    offset_ : float
-        Threshold on `score_samples`: what lies below is anomalous.
-    validation_scores_ : ndarray, shape (n_validation,), float64
-        Scores of the images kept out of training, from which `offset_` comes.
-    validation_maxima_ : ndarray, shape (n_validation,), float64
-        Their maps' largest values.
-    map_threshold_ : float
-        Map value that `contamination` of new normal images exceed somewhere;
-        ``-offset_`` if the score is the map's maximum.
-    n_channels_in_ : int
-        Channels of the images seen in `fit`.
-    min_image_size_ : int
-        Smallest height and width, in pixels, that can be scored: an image is
-        continued by reflection by half a patch.
 
     See Also
     --------
     PatchLatentSVM, PatchRestoration : The paper's other two methods.
-    skanomaly.patches.ConvAutoEncoder : The network.
 
     Notes
     -----
@@ -136,66 +64,9 @@ class PatchReconstruction(PatchDetector):
     (2, 128, 128)
     """
 
-    _parameter_constraints: dict = {
-        **PatchDetector._parameter_constraints,
-        "error": [StrOptions({"squared", "ssim"})],
-        "aggregation": [StrOptions({"mean", "center"})],
-    }
-
-    def __init__(
-        self,
-        *,
-        patch_size=63,
-        channels=(3, 4, 12, 16),
-        kernel_sizes=(5, 3, 3, 3),
-        strides=(1, 1, 3, 1),
-        error="squared",
-        aggregation="mean",
-        stride=1,
-        n_patches=1000,
-        image_size=None,
-        value_range=None,
-        smoothing=4.0,
-        score_reduction="max",
-        contamination=0.05,
-        validation_fraction=0.2,
-        max_epochs=20,
-        lr=3e-3,
-        lr_schedule="cosine",
-        train_batch_size=1,
-        batch_size=4,
-        callbacks=None,
-        checkpoint=None,
-        device="auto",
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self.patch_size = patch_size
-        self.channels = channels
-        self.kernel_sizes = kernel_sizes
-        self.strides = strides
-        self.error = error
-        self.aggregation = aggregation
-        self.stride = stride
-        self.n_patches = n_patches
-        self.image_size = image_size
-        self.value_range = value_range
-        self.smoothing = smoothing
-        self.score_reduction = score_reduction
-        self.contamination = contamination
-        self.validation_fraction = validation_fraction
-        self.max_epochs = max_epochs
-        self.lr = lr
-        self.lr_schedule = lr_schedule
-        self.train_batch_size = train_batch_size
-        self.batch_size = batch_size
-        self.callbacks = callbacks
-        self.checkpoint = checkpoint
-        self.device = device
-        self.n_jobs = n_jobs
-        self.random_state = random_state
-        self.verbose = verbose
+    error: str = parameter("squared", StrOptions({"squared", "ssim"}), affects="scores")
+    aggregation: str = parameter("mean", StrOptions({"mean", "center"}), affects="scores")
+    stride: int = parameter(1, Interval(Integral, 1, None, closed="left"), affects="scores")
 
     def _fit_images(self, images, validation):
         module = self._make_autoencoder(images.n_channels)

@@ -8,8 +8,14 @@ import numpy as np
 from scipy.stats import binomtest
 from sklearn.utils import check_random_state
 
+from .._unwrap import detect, unwrap
+from .._validation import (
+    check_fpr_bounds,
+    check_masks_and_maps,
+    check_max_fpr,
+    image_labels,
+)
 from ..images import ImageDataset
-from ..unwrapping import detect, unwrap
 from ._bootstrap import (
     Histograms,
     aupro_of_draws,
@@ -22,12 +28,6 @@ from ._defects import describe_defects
 from ._pixels import pixel_scores
 from ._report import Estimate, EvaluationReport, Row
 from ._scorers import image_scores
-from ._validation import (
-    check_fpr_bounds,
-    check_masks_and_maps,
-    check_max_fpr,
-    image_labels,
-)
 
 _SIZES = ("small", "medium", "large")
 _CONTRASTS = ("low", "medium", "high")

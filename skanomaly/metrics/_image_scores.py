@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._validation import check_rate, check_scores, image_labels
 from . import _counts
 from ._counts import Counts, Ranked
 from ._pixels import warn_undefined
-from ._validation import check_rate, check_scores, image_labels
 
 
 def image_f1_max_score(y_true, y_score):

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 
-from ..regions import Regions
+from .._validation import check_fpr_bounds, check_masks_and_maps, check_max_fpr
+from ..images import Regions
 from . import _counts
 from ._counts import Counts, Ranked
 from ._regions import shares_of_regions
-from ._validation import check_fpr_bounds, check_masks_and_maps, check_max_fpr
 
 
 def pixel_roc_auc_score(masks, maps, *, roi=None):

@@ -10,7 +10,8 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.utils.metadata_routing import MetadataRequest
 
-from ..unwrapping import detect
+from .._unwrap import detect
+from .._validation import are_masks, check_are_masks, image_labels
 from ._image_scores import (
     detection_rate_at_false_alarm_rate,
     false_alarm_rate_at_detection_rate,
@@ -26,7 +27,6 @@ from ._pixels import (
     pixel_scores,
     warn_undefined,
 )
-from ._validation import are_masks, check_are_masks, image_labels
 
 
 def make_map_scorer(metric, *, greater_is_better=True, **parameters):

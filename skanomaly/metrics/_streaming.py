@@ -6,12 +6,12 @@ from numbers import Integral
 
 import numpy as np
 
+from .._validation import check_fpr_bounds, check_masks_and_maps, check_max_fpr
 from . import _counts
 from ._counts import Counts
 from ._pixels import missing_pixels, warn_undefined
 from ._rank_sketch import RankSketch, ranked, together
 from ._regions import shares_of_regions
-from ._validation import check_fpr_bounds, check_masks_and_maps, check_max_fpr
 
 _PIXEL, _REGION, _IMAGE = range(3)  # columns of defective pixels' weights
 _ONE = np.ones(1)

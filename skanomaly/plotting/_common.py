@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ..unwrapping import unwrap
+from .._unwrap import unwrap
 
 RED, GREEN, BLUE = "#c0392b", "#2e8b57", "deepskyblue"
 

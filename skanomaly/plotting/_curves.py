@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import auc
 
+from .._validation import check_max_fpr
 from ..metrics import pro_curve
-from ..metrics._validation import check_max_fpr
 from ._common import one_axes, require_matplotlib, unwrap_fitted
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._validation import check_masks_and_maps
 from ..images import ImageDataset, check_images
-from ..metrics._validation import check_masks_and_maps
 from ._common import draw_outline, require_matplotlib, unwrap_fitted, verdict_colour
 
 # Below the threshold and above it; the jump between the two is the threshold.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..metrics._validation import image_labels
+from .._validation import image_labels
 from ._common import GREEN, RED, one_axes, require_matplotlib, unwrap_fitted
 
 

@@ -62,7 +62,7 @@ def check_detector(detector, *, images=None, on_fail="raise", expected_failed_ch
     --------
     >>> from skanomaly import PaDiM
     >>> from skanomaly.utils.estimator_checks import check_detector
-    >>> results = check_detector(PaDiM(image_size=64, dim=10))
+    >>> results = check_detector(PaDiM(image_size=64, n_features=10))
     >>> {result["status"] for result in results}
     {'passed'}
     """
@@ -107,7 +107,7 @@ def parametrize_with_checks(detectors, *, images=None, expected_failed_checks=No
     --------
     >>> from skanomaly import PaDiM
     >>> from skanomaly.utils.estimator_checks import parametrize_with_checks
-    >>> @parametrize_with_checks([PaDiM(image_size=64, dim=10)])
+    >>> @parametrize_with_checks([PaDiM(image_size=64, n_features=10)])
     ... def test_contract(detector, check):
     ...     check(detector)
     """

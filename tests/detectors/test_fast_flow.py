@@ -7,8 +7,8 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skanomaly import FastFlow
-from skanomaly.backbones import FeaturePyramid
 from skanomaly.detectors.fast_flow import CLAMP, AffineCoupling, Flow, FlowLoss, PyramidFlow
+from skanomaly.features import FeaturePyramid
 
 
 def randomised(module, std=0.1, seed=0):

@@ -10,13 +10,13 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from skanomaly import HierarchicalFeatureAE
-from skanomaly.backbones import FeaturePyramid
+from skanomaly.calibration import quantile_of_new
 from skanomaly.detectors.hierarchical_feature_ae import (
     HierarchicalDecoder,
     HierarchicalFeatureLoss,
 )
+from skanomaly.features import FeaturePyramid
 from skanomaly.metrics import pixel_roc_auc_score
-from skanomaly.thresholds import quantile_of_new
 
 
 def pyramid(n=2, channels=(4, 6, 8), size=16, seed=0):
@@ -156,7 +156,7 @@ def test_memory_spares_the_second_fit_the_backbone(textures, monkeypatch, tmp_pa
     memory = joblib.Memory(str(tmp_path), verbose=0)
     first = small_detector(memory=memory).fit(X)
     again = small_detector(memory=tmp_path).fit(X)
-    wider = small_detector(memory=memory, width=2.0, random_state=1).fit(X[::-1])
+    wider = small_detector(memory=memory, hidden_ratio=2.0, random_state=1).fit(X[::-1])
     wider.score_samples(X)
     assert sum(counted) == 24
     assert_array_equal(first.offset_, again.offset_)

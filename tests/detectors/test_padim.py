@@ -13,10 +13,9 @@ from sklearn.covariance import oas
 from sklearn.metrics import roc_auc_score
 
 from skanomaly import InvalidImageError, PaDiM
-from skanomaly.backbones import FeaturePyramid
+from skanomaly.calibration import quantile_of_new
 from skanomaly.datasets import load_mvtec_ad
-from skanomaly.detectors.padim import PositionwiseGaussian
-from skanomaly.thresholds import quantile_of_new
+from skanomaly.features import FeaturePyramid, PositionwiseGaussian
 
 N_POSITIONS, D = 3, 6
 
@@ -114,7 +113,7 @@ def test_distances_follow_an_update():
 
 
 def small(**parameters):
-    return PaDiM(**{"dim": 20, "image_size": 64, "random_state": 0, **parameters})
+    return PaDiM(**{"n_features": 20, "image_size": 64, "random_state": 0, **parameters})
 
 
 @pytest.fixture(scope="module")
@@ -160,22 +159,24 @@ def test_features_are_drawn_from_those_of_all_layers(fitted, textures):
     assert [list(c) for c in other.channels_] != [list(c) for c in fitted.channels_]
 
 
-def test_no_dim_takes_all_features(textures):
-    detector = small(dim=None, layers=(1, 2)).fit(textures[0].images[:4])
+def test_no_number_takes_all_features(textures):
+    detector = small(n_features=None, layers=(1, 2)).fit(textures[0].images[:4])
     assert [list(c) for c in detector.channels_] == [list(range(24)), list(range(40))]
 
 
 def test_layers_may_be_left_without_a_feature(textures):
     X = textures[0].images[:4]
-    detector = small(dim=1).fit(X)
+    detector = small(n_features=1).fit(X)
     assert sorted(map(len, detector.channels_)) == [0, 0, 1]
     expected = slow_embedding(detector, as_pixels(X))
     assert_allclose(detector._embed(as_pixels(X)), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_dim_is_at_most_all_features(textures):
-    with pytest.raises(ValueError, match=r"dim=65 exceeds the 64 features that layers \(1, 2\)"):
-        small(dim=65, layers=(1, 2)).fit(textures[0].images[:4])
+def test_number_is_at_most_all_features(textures):
+    with pytest.raises(
+        ValueError, match=r"n_features=65 exceeds the 64 features that layers \(1, 2\)"
+    ):
+        small(n_features=65, layers=(1, 2)).fit(textures[0].images[:4])
 
 
 def test_gaussians_are_those_of_the_images_not_held_out(fitted, textures):
@@ -243,7 +244,7 @@ def test_parts_give_the_gaussians_of_one_pass(fitted, textures):
 
 def test_scores_of_further_images_kept_out_join_the_threshold(textures):
     X = textures[0].images
-    detector = small(contamination=0.3).fit(X[:10])
+    detector = small(false_alarm_rate=0.3).fit(X[:10])
     early = detector.validation_scores_, detector.validation_maxima_
     kept_out = X[10:][split_as_partial_fit(14)[1]]
     detector.partial_fit(X[10:])

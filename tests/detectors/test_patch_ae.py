@@ -8,9 +8,9 @@ from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 from skanomaly import PatchAE
-from skanomaly.backbones import FeaturePyramid
 from skanomaly.datasets import load_mvtec_ad
 from skanomaly.detectors.patch_ae import PatchAutoEncoder, PatchReconstructionLoss, on_one_grid
+from skanomaly.features import FeaturePyramid
 from skanomaly.images import ImageDataset
 from skanomaly.maps import assemble_maps
 from skanomaly.metrics import pixel_roc_auc_score
@@ -19,7 +19,7 @@ from skanomaly.metrics import pixel_roc_auc_score
 def small(**parameters):
     return PatchAE(
         **{
-            "dim": 32,
+            "latent_dim": 32,
             "max_patches": 200,
             "image_size": 64,
             "max_epochs": 2,
@@ -35,9 +35,9 @@ def fitted(textures):
     return small().fit(textures[0].images)
 
 
-def autoencoder(stride=8, n_channels=3):
+def autoencoder(patch_size=8, n_channels=3):
     torch.manual_seed(0)
-    return PatchAutoEncoder((4, 6), stride, n_channels, dim=16).eval()
+    return PatchAutoEncoder((4, 6), patch_size, n_channels, latent_dim=16).eval()
 
 
 @pytest.mark.parametrize("stride", [4, 8])
@@ -136,16 +136,10 @@ def test_target_holds_the_defects_or_not(textures, target, follows):
     seen = []
 
     class Watch(small().__class__):
-        def _make_net(self, generator):
-            net = super()._make_net(generator)
-            prepare = net.prepare_batch
-
-            def recorded(x, seeds, sources):
-                inputs, image = prepare(x, seeds, sources)
-                seen.append((generator.draw(x, seeds.tolist(), sources), x, image))
-                return inputs, image
-
-            return net.set_params(prepare_batch=recorded)
+        def _input_and_target(self, generator, x, seeds, sources):
+            inputs, image = super()._input_and_target(generator, x, seeds, sources)
+            seen.append((generator.draw(x, seeds, sources), x, image))
+            return inputs, image
 
     Watch(**small(target=target, max_epochs=1).get_params(deep=False)).fit(textures[0].images)
     for defects, clean, image in seen:
@@ -175,13 +169,13 @@ def test_tuning_leaves_batch_statistics_alone(textures):
 
 
 def test_stride_is_one_of_the_pyramids(textures):
-    with pytest.raises(ValueError, match=r"stride=5 is none of the strides \(4, 8, 16\)"):
-        small(stride=5).fit(textures[0].images)
+    with pytest.raises(ValueError, match=r"patch_size=5 is none of the strides \(4, 8, 16\)"):
+        small(patch_size=5).fit(textures[0].images)
 
 
 @pytest.mark.parametrize("stride", [4, 16])
 def test_other_strides(textures, stride):
-    detector = small(stride=stride, max_epochs=1).fit(textures[0].images)
+    detector = small(patch_size=stride, max_epochs=1).fit(textures[0].images)
     assert detector._compute_maps(torch.rand(1, 1, 64, 64)).shape == (1, 64 // stride, 64 // stride)
 
 

@@ -12,8 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import OneClassSVM
 
 from skanomaly import PatchLatentSVM
+from skanomaly.detectors._patches import continued, patch_places
 from skanomaly.detectors.patch_latent_svm import KernelMachines, _kernel_expansion
-from skanomaly.patches import continued, patch_places
 
 
 def small(**parameters):

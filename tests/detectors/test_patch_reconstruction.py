@@ -9,9 +9,10 @@ from numpy.testing import assert_allclose
 from skorch.callbacks import Callback
 
 from skanomaly import InvalidImageError, PatchReconstruction
+from skanomaly.detectors._patch_autoencoder import ConvAutoEncoder
+from skanomaly.detectors._patches import continued, patch_places
 from skanomaly.maps import structural_similarity
 from skanomaly.metrics import pixel_roc_auc_score
-from skanomaly.patches import ConvAutoEncoder, continued, patch_places
 
 
 def small(**parameters):

@@ -14,16 +14,11 @@ from skimage import metrics
 from skorch.callbacks import Callback
 
 from skanomaly import PatchRestoration
-from skanomaly.detectors.patch_restoration import (
-    CodePrior,
-    MaskedConv2d,
-    QuantizedAutoEncoder,
-    QuantizedLoss,
-    VectorQuantizer,
-    resample,
-)
+from skanomaly.detectors._codes import CodePrior, MaskedConv2d, VectorQuantizer, resample
+from skanomaly.detectors._patch_autoencoder import ConvAutoEncoder
+from skanomaly.detectors._patches import continued, patch_places
+from skanomaly.detectors.patch_restoration import QuantizedAutoEncoder, QuantizedLoss
 from skanomaly.metrics import pixel_roc_auc_score
-from skanomaly.patches import ConvAutoEncoder, continued, patch_places
 
 property_test = settings(max_examples=30, deadline=None)
 seeds = st.integers(0, 1000)

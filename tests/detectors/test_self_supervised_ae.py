@@ -83,7 +83,7 @@ def test_padding_reflects_and_is_cropped_back(stride, size):
         x.numpy(), [(0, 0), (0, 0), *((0, -n % stride) for n in size)], mode="reflect"
     )
     assert_array_equal(padded.numpy(), expected)
-    assert random_net(stride=stride)(x).shape == x.shape
+    assert random_net(downsampling=stride)(x).shape == x.shape
 
 
 def test_what_is_padded_is_not_resized():

@@ -1,0 +1,1 @@
+"""Estimators around estimators; a public one stands in the file named after it."""

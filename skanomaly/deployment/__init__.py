@@ -1,0 +1,1 @@
+"""Detectors at work: files without pickle, ONNX files and what serves them."""

@@ -1,0 +1,15 @@
+"""Frozen backbones and what is made of their features: pyramids, data sets, memories, Gaussians."""
+
+from ._dataset import FeatureDataset
+from ._gaussian import PositionwiseGaussian
+from ._k_center import k_center_greedy
+from ._memory import PatchBank
+from ._pyramid import FeaturePyramid
+
+__all__ = [
+    "FeatureDataset",
+    "FeaturePyramid",
+    "PatchBank",
+    "PositionwiseGaussian",
+    "k_center_greedy",
+]

@@ -1,0 +1,106 @@
+"""A Gaussian for each position of a grid of features."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class PositionwiseGaussian(nn.Module):
+    """A Gaussian for each position, from a stream of batches, and the distance to it.
+
+    Parameters
+    ----------
+    n_positions, d : int
+    regularization : float, default=0.01
+        Added to the diagonal of each covariance.
+    shrinkage : "auto" or float in [0, 1], default="auto"
+        Share of the covariance that is replaced by the multiple of the identity
+        of equal trace. "auto" is the oracle approximating shrinkage: much for few
+        vectors, and the less the more there are.
+
+    Attributes
+    ----------
+    n_seen : int
+    mean : tensor, shape (n_positions, d), float32
+    scatter : tensor, shape (n_positions, d, d), float32
+        Sum of the outer products of the deviations from the mean.
+    """
+
+    def __init__(self, n_positions, d, regularization=0.01, shrinkage="auto"):
+        super().__init__()
+        self.regularization, self.shrinkage = regularization, shrinkage
+        self.n_seen = 0
+        self.register_buffer("mean", torch.zeros(n_positions, d))
+        self.register_buffer("scatter", torch.zeros(n_positions, d, d))
+        self._whitening = None
+
+    def update(self, x):
+        """Take vectors (n, n_positions, d) into account.
+
+        The mean and scatter of what was seen and of the batch are merged (Chan,
+        Golub, LeVeque, 1983), which is as exact as a pass over all at once.
+        """
+        n = len(x)
+        mean = x.mean(dim=0)
+        delta = mean - self.mean
+        between = (self.n_seen * n / (self.n_seen + n)) ** 0.5 * delta
+        deviations = torch.cat([x - mean, between[None]]).transpose(0, 1)  # (n_positions, n + 1, d)
+        self.scatter.baddbmm_(deviations.transpose(1, 2), deviations)
+        self.n_seen += n
+        self.mean += n / self.n_seen * delta
+        self._whitening = None
+
+    def covariance(self, positions=slice(None)):
+        """Regularised covariances of some positions, (n_positions, d, d)."""
+        sigma = self.scatter[positions] / max(1, self.n_seen - 1)
+        diagonal = sigma.diagonal(dim1=1, dim2=2)
+        mu = diagonal.mean(dim=1, keepdim=True)
+        rho = self.shrinkage
+        if rho == "auto":
+            rho = _oas(sigma, self.n_seen)
+        sigma *= 1 - torch.as_tensor(rho, device=sigma.device).view(-1, 1, 1)
+        diagonal += rho * mu + self.regularization
+        return sigma
+
+    def forward(self, x):
+        """Mahalanobis distances (n, n_positions) of vectors (n, n_positions, d)."""
+        if self._whitening is None:
+            parts = torch.arange(len(self.mean), device=self.mean.device).split(256)
+            self._whitening = torch.cat([_whitening(self.covariance(part)) for part in parts])
+        deviations = (x - self.mean).permute(1, 2, 0)  # (n_positions, d, n)
+        return torch.bmm(self._whitening, deviations).norm(dim=1).T
+
+    def _apply(self, fn, *args, **kwargs):
+        if self._whitening is not None:
+            self._whitening = fn(self._whitening)
+        return super()._apply(fn, *args, **kwargs)
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "_whitening": None}  # as large as the scatter it is of
+
+
+def _whitening(covariance):
+    """W with W' W the covariance's inverse: the inverse of its Cholesky factor."""
+    try:
+        cholesky = torch.linalg.cholesky(covariance)
+    except torch.linalg.LinAlgError as error:
+        raise ValueError(
+            "the covariance of some position is singular in single precision; raise "
+            "regularization or shrinkage, or fit on more images"
+        ) from error
+    identity = torch.eye(covariance.shape[1], device=covariance.device)
+    return torch.linalg.solve_triangular(cholesky, identity, upper=False)
+
+
+def _oas(sigma, n):
+    """Oracle approximating shrinkage of covariances (m, d, d) from n vectors each, (m, 1).
+
+    Chen, Wiesel, Eldar, Hero, "Shrinkage Algorithms for MMSE Covariance
+    Estimation", IEEE TSP 58(10), 2010, in the form that scikit-learn's `oas` has.
+    """
+    d = sigma.shape[1]
+    alpha = sigma.square().mean(dim=(1, 2))
+    mu_squared = sigma.diagonal(dim1=1, dim2=2).mean(dim=1).square()
+    rho = (alpha + mu_squared) / ((n + 1) * (alpha - mu_squared / d)).clamp(min=1e-30)
+    return rho.clamp(max=1)[:, None]

@@ -1,0 +1,354 @@
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from conftest import DETECTORS, DistanceToMean, small
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+from torch import nn
+
+import skanomaly
+from skanomaly import FlattenedImages, load, save
+from skanomaly.deployment import files
+from skanomaly.deployment.files import DIGEST_SIZE, MAGIC
+from skanomaly.exceptions import ModelFileError
+
+GREY = np.random.default_rng(0).integers(0, 256, (10, 64, 64), np.uint8)
+ROWS = np.random.default_rng(0).random((10, 64))
+START = len(MAGIC) + DIGEST_SIZE
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A small file, the detector in it, and what it gives."""
+    detector = small("PatchReconstruction", max_epochs=1).fit(GREY)
+    path = tmp_path_factory.mktemp("model") / "model.skanomaly"
+    save(detector, path)
+    return path, detector, detector.score_samples(GREY)
+
+
+@pytest.fixture
+def copied(model, tmp_path):
+    """A copy of the file, to be damaged."""
+    path = tmp_path / "copy.skanomaly"
+    path.write_bytes(model[0].read_bytes())
+    return path
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_every_detector_gives_the_same_bits_again(name, tmp_path):
+    detector = small(name).fit(GREY)
+    save(detector, tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert type(again) is type(detector)
+    assert again.get_params() == detector.get_params()
+    left_out = set(getattr(detector, "_not_saved", ()))
+    assert set(vars(again)) == set(vars(detector)) - left_out
+    assert_array_equal(again.transform(GREY), detector.transform(GREY))
+    assert_array_equal(again.predict(GREY), detector.predict(GREY))
+    if hasattr(detector, "net_"):
+        assert list(again.net_.history) == list(detector.net_.history)
+    assert again.fit(GREY[:6]).offset_ == detector.fit(GREY[:6]).offset_
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_unfitted(name, tmp_path):
+    save(small(name), tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert again.get_params() == small(name).get_params()
+    assert not [attribute for attribute in vars(again) if attribute.endswith("_")]
+
+
+def test_tables_and_pipelines(tmp_path):
+    flattened = FlattenedImages(small("PatchReconstruction", max_epochs=1), min_side=64).fit(ROWS)
+    pipeline = Pipeline([("detector", flattened)])
+    save(pipeline.set_output(transform="pandas"), tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert_array_equal(again.score_samples(ROWS), pipeline.score_samples(ROWS))
+    assert list(again.transform(ROWS).columns) == list(pipeline.transform(ROWS).columns)
+    with pytest.raises(TypeError, match=r"Pipeline.steps\[0\]\[1\].func is a numpy.ufunc"):
+        save(Pipeline([("own", FunctionTransformer(np.sqrt))]), tmp_path / "model")
+
+
+def test_what_can_be_computed_anew_is_not_kept(tmp_path):
+    detector = small("PaDiM").fit(GREY)
+    save(detector, tmp_path / "before")
+    detector.predict(GREY)  # keeps the inverses of its covariances
+    save(detector, tmp_path / "after")
+    assert (tmp_path / "after").stat().st_size == (tmp_path / "before").stat().st_size
+
+
+def test_a_fresh_process_loads_what_another_saved(model):
+    path, _, scores = model
+    code = (
+        "import sys, numpy as np, skanomaly; X = np.random.default_rng(0).integers(0, 256, "
+        "(10, 64, 64), np.uint8); print(*skanomaly.load(sys.argv[1]).score_samples(X))"
+    )
+    run = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    np.testing.assert_allclose(np.array(run.stdout.split(), float), scores, rtol=1e-4)
+
+
+def test_what_concerns_a_fit_here_is_left_out(tmp_path):
+    detector = small("HierarchicalFeatureAE", memory="cache", callbacks=[print], checkpoint="x.pt")
+    save(detector, tmp_path / "model")
+    again = load(tmp_path / "model").get_params()
+    assert (again["memory"], again["callbacks"], again["checkpoint"]) == (None, None, None)
+
+
+def test_what_is_no_data_is_refused_by_its_place(tmp_path):
+    detector = small("PaDiM", random_state=np.random.RandomState(0))
+    with pytest.raises(TypeError, match=r"PaDiM.random_state is a numpy.*RandomState, which"):
+        save(detector, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+class OwnLayer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 1)
+
+
+class OwnDetector(DistanceToMean):
+    def _fit_images(self, images, validation):
+        super()._fit_images(images, validation)
+        self.layer_ = OwnLayer()
+        del self.seen_  # sets, which are not saved
+
+
+def test_own_classes_are_built_if_they_are_named(tmp_path):
+    detector = OwnDetector().fit(GREY)
+    save(detector, tmp_path / "model")
+    with pytest.raises(ModelFileError, match=r"OwnDetector is no class that may .*classes=\["):
+        load(tmp_path / "model")
+    with pytest.raises(ModelFileError, match="OwnLayer is no class"):
+        load(tmp_path / "model", classes=[OwnDetector])
+    again = load(tmp_path / "model", classes=[OwnDetector, OwnLayer])
+    assert_array_equal(again.transform(GREY), detector.transform(GREY))
+    assert torch.equal(again.layer_.conv.weight, detector.layer_.conv.weight)
+
+
+# Damage.
+
+
+def test_a_file_cut_anywhere_is_refused(model, copied):
+    content = model[0].read_bytes()
+    lengths = [*range(200), *range(200, len(content), 97), len(content) - 1]
+    for length in lengths:
+        copied.write_bytes(content[:length])
+        with pytest.raises(ModelFileError):
+            load(copied)
+
+
+def test_a_file_with_any_byte_flipped_is_refused(model, copied):
+    content = model[0].read_bytes()
+    rng = np.random.default_rng(0)
+    for i in [*range(200), *range(200, len(content), 97)]:
+        flipped = content[i] ^ int(rng.integers(1, 256))
+        copied.write_bytes(content[:i] + bytes([flipped]) + content[i + 1 :])
+        with pytest.raises(ModelFileError):
+            load(copied)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x04K\x01.", MAGIC, bytes(10_000)])
+def test_other_files_are_refused(content, copied):
+    copied.write_bytes(content)
+    with pytest.raises(ModelFileError, match=r"no skanomaly model|damaged"):
+        load(copied)
+
+
+def test_more_at_the_end_is_refused(copied):
+    with open(copied, "ab") as file:
+        file.write(b"\0")
+    with pytest.raises(ModelFileError, match="damaged"):
+        load(copied)
+
+
+def test_no_file():
+    with pytest.raises(FileNotFoundError):
+        load("no such file")
+
+
+# Malice: files whose checksum is right.
+
+
+def forged(path, change):
+    """Write the model with its description changed, and the right checksum."""
+    body = path.read_bytes()[START:]
+    size = int.from_bytes(body[:8], "little")
+    document = json.loads(body[8 : 8 + size])
+    change(document)
+    head = json.dumps(document).encode()
+    sign(path, len(head).to_bytes(8, "little") + head + body[8 + size :])
+
+
+def sign(path, body):
+    path.write_bytes(MAGIC + hashlib.sha256(body).digest() + body)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os.system",
+        "subprocess.Popen",
+        "builtins.eval",
+        "skanomaly.__main__.main",
+        "skanomaly.deployment.files.load",
+        "skanomaly.detectors.padim.torch",
+        "skanomaly.detectors.padim.FeatureDetector",
+        "skanomaly.patches.PatchMean",
+        "torch.nn.Module",
+        "torch.nn.DataParallel",
+        "sklearn.preprocessing.FunctionTransformer",
+        "PaDiM",
+        "",
+    ],
+)
+def test_unknown_classes_are_refused(name, copied):
+    forged(copied, lambda document: document["estimator"].update({"class": name}))
+    with pytest.raises(ModelFileError, match="no class that may be built|is no model"):
+        load(copied)
+
+
+@pytest.mark.parametrize(
+    "fitted",
+    [
+        {"predict": 1},
+        {"__class__": 1},
+        {"_open": 1},
+        {"__sklearn_tags__": 1},
+        {
+            "x_": {
+                "kind": "pickle",
+                "is": "gASVIAAAAAAAAACMBXBvc2l4lIwGc3lzdGVtlJOUjAR0cnVllIWUUpQu",
+            }
+        },
+        {"x_": {"kind": "class", "is": "os.system"}},
+        {"x_": {"kind": "array", "tensor": "none", "shape": [1]}},
+        {"x_": {"kind": "array", "tensor": "0", "shape": [10**12]}},
+        {"x_": {"kind": "module", "class": "torch.nn.ReLU", "own": {"_forward_hooks": {}}}},
+    ],
+)
+def test_attributes_that_no_fit_sets_are_refused(fitted, copied):
+    forged(copied, lambda document: document["estimator"]["fitted"].update(fitted))
+    with pytest.raises(ModelFileError):
+        load(copied)
+
+
+def test_a_network_must_not_have_hooks(copied):
+    def change(document):
+        module = document["estimator"]["fitted"]["net_"]["module"]
+        module["own"]["_forward_hooks"] = {"kind": "dict", "items": []}
+
+    forged(copied, change)
+    with pytest.raises(ModelFileError, match="_forward_hooks.*PyTorch's own"):
+        load(copied)
+
+
+def test_a_file_cannot_name_a_cache(tmp_path):
+    """It would be read as pickles, at the next fit or, by the network, when scoring."""
+    path = tmp_path / "model"
+    save(small("HierarchicalFeatureAE", max_epochs=1).fit(GREY), path)
+
+    def change(document):
+        estimator = document["estimator"]
+        estimator["parameters"]["memory"] = "elsewhere"
+        estimator["parameters"]["checkpoint"] = "elsewhere.pt"
+        arguments = estimator["fitted"]["encoder_"]["arguments"]
+        arguments["items"].append(["memory", "elsewhere"])
+
+    forged(path, change)
+    again = load(path)
+    assert (again.memory, again.checkpoint, again.encoder_.memory) == (None, None, None)
+
+
+@pytest.mark.parametrize("versions", [None, {}, [], {"skanomaly": "0.1.0"}])
+def test_no_versions(versions, copied):
+    forged(copied, lambda document: document.update(versions=versions))
+    with pytest.raises(ModelFileError, match="no model that `save` writes"):
+        load(copied)
+
+
+def test_nesting_without_end(copied):
+    head = b'{"format": 1, "estimator": ' + 100_000 * b'{"kind": "list", "items": ['
+    sign(copied, len(head).to_bytes(8, "little") + head)
+    with pytest.raises(ModelFileError, match="no model that `save` writes"):
+        load(copied)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(where=st.floats(0, 1), value=st.integers(1, 255))
+def test_flipped_bytes_under_a_right_checksum_do_no_more_than_fail(model, where, value):
+    body = bytearray(model[0].read_bytes()[START:])
+    size = int.from_bytes(body[:8], "little")
+    body[int(where * (size + 2000))] ^= value
+    path = model[0].with_suffix(".flipped")
+    sign(path, bytes(body))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the versions may be what was changed
+        try:
+            found = load(path)
+        except ModelFileError:
+            return
+    assert isinstance(found, (skanomaly.PatchReconstruction, skanomaly.PatchLatentSVM))
+
+
+# Versions and interruptions.
+
+
+def test_a_newer_format_is_refused(copied):
+    forged(copied, lambda document: document.update(format=2))
+    with pytest.raises(ModelFileError, match="format 2, this version reads 1; update"):
+        load(copied)
+
+
+def test_other_versions_are_told(model, monkeypatch):
+    monkeypatch.setattr(files, "version", lambda package: "99.0")
+    with pytest.warns(UserWarning, match=r"skanomaly 0.*\(here 99.0\), torch .*\(here 99.0\)"):
+        load(model[0])
+
+
+def test_pickles_of_other_versions_are_told(model, tmp_path, monkeypatch):
+    joblib.dump(model[1], tmp_path / "pickle")
+    monkeypatch.setattr("skanomaly.base.__version__", "99.0")
+    with pytest.warns(InconsistentVersionWarning, match=r"Reconstruction from version 0.*99"):
+        again = joblib.load(tmp_path / "pickle")
+    assert set(vars(again)) == set(vars(model[1]))
+
+
+def test_a_save_that_fails_leaves_the_old_file(model, copied, monkeypatch):
+    before = copied.read_bytes()
+
+    def full(_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        save(small("PaDiM"), copied)
+    assert copied.read_bytes() == before
+    assert list(copied.parent.iterdir()) == [copied]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a signal that cannot be caught")
+def test_a_save_that_is_killed_leaves_the_old_file(copied):
+    before = copied.read_bytes()
+    code = (
+        "import os, sys, signal, skanomaly;"
+        "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL);"
+        "skanomaly.save(skanomaly.PaDiM(), sys.argv[1])"
+    )
+    run = subprocess.run([sys.executable, "-c", code, copied], capture_output=True)
+    assert run.returncode == -signal.SIGKILL
+    assert copied.read_bytes() == before
+    assert isinstance(load(copied), skanomaly.PatchReconstruction)
