@@ -26,12 +26,12 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import MISSING, dataclass, field, fields
-from typing import dataclass_transform
+from typing import Any, dataclass_transform
 
 _SECTIONS = ("Parameters", "Attributes")
 
 
-def parameter(default=MISSING, *constraints, kw_only=True, affects="fit"):
+def parameter(default=MISSING, *constraints, kw_only=True, affects="fit") -> Any:
     """Declare a parameter of a class that is a `DeclaredParameters`.
 
     Parameters
@@ -55,7 +55,7 @@ def parameter(default=MISSING, *constraints, kw_only=True, affects="fit"):
     return field(default=default, kw_only=kw_only, metadata=metadata)
 
 
-@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(parameter,))
+@dataclass_transform(kw_only_default=True, eq_default=False)
 class DeclaredParameters:
     """Gives a class an ``__init__``, constraints and a docstring of all its parameters.
 

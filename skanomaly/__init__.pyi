@@ -1,0 +1,647 @@
+"""scikit-learn for visual anomaly detection (written by python -m skanomaly.utils.stubs)."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Memory
+from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
+
+from .base import BaseImageDetector
+from .synthesis import DefectGenerator
+from .deployment.files import load as load
+from .deployment.files import save as save
+from .deployment.onnx_detector import OnnxDetector as OnnxDetector
+from .deployment.onnx_export import export_onnx as export_onnx
+from .exceptions import InvalidImageError as InvalidImageError
+from .images._files import ImageFiles as ImageFiles
+
+__version__: str
+
+class FastFlow(BaseImageDetector):
+    """Detect defects as features that are unlikely under a normalising flow."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float
+    score_reduction: str | float
+    false_alarm_rate: float
+    validation_fraction: float
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    backbone: str
+    weights: str | os.PathLike | None
+    layers: tuple[int, ...]
+    engine: str
+    memory: Memory | str | os.PathLike | None
+    max_epochs: int
+    lr: float
+    lr_schedule: str
+    train_batch_size: int
+    callbacks: list[Callable] | None
+    checkpoint: str | os.PathLike | None
+    verbose: int
+    n_steps: int
+    hidden_ratio: float
+    kernel_sizes: tuple[int, ...]
+    weight_decay: float
+    net_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    n_channels_in_: Any
+    encoder_: Any
+    min_image_size_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float = 4.0,
+        score_reduction: str | float = 'max',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        batch_size: int = 8,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        backbone: str = 'tf_efficientnet_lite0',
+        weights: str | os.PathLike | None = 'imagenet',
+        layers: tuple[int, ...] = (1, 2, 3),
+        engine: str = 'auto',
+        memory: Memory | str | os.PathLike | None = None,
+        max_epochs: int = 20,
+        lr: float = 0.001,
+        lr_schedule: str = 'cosine',
+        train_batch_size: int = 8,
+        callbacks: list[Callable] | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        verbose: int = 0,
+        n_steps: int = 8,
+        hidden_ratio: float = 0.25,
+        kernel_sizes: tuple[int, ...] = (3, 1),
+        weight_decay: float = 1e-05,
+    ) -> None: ...
+
+class HierarchicalFeatureAE(BaseImageDetector):
+    """Detect defects where a pyramid of pretrained features cannot be reconstructed."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float
+    score_reduction: str | float
+    false_alarm_rate: float
+    validation_fraction: float
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    backbone: str
+    weights: str | os.PathLike | None
+    layers: tuple[int, ...]
+    engine: str
+    memory: Memory | str | os.PathLike | None
+    max_epochs: int
+    lr: float
+    lr_schedule: str
+    train_batch_size: int
+    callbacks: list[Callable] | None
+    checkpoint: str | os.PathLike | None
+    verbose: int
+    hidden_ratio: float
+    negative_slope: float
+    level_weights: str
+    momentum: float
+    weight_decay: float
+    net_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    n_channels_in_: Any
+    encoder_: Any
+    min_image_size_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float = 4.0,
+        score_reduction: str | float = 'max',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        batch_size: int = 8,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        backbone: str = 'tf_efficientnet_lite0',
+        weights: str | os.PathLike | None = 'imagenet',
+        layers: tuple[int, ...] = (1, 2, 3),
+        engine: str = 'auto',
+        memory: Memory | str | os.PathLike | None = None,
+        max_epochs: int = 60,
+        lr: float = 0.4,
+        lr_schedule: str = 'cosine',
+        train_batch_size: int = 2,
+        callbacks: list[Callable] | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        verbose: int = 0,
+        hidden_ratio: float = 1.0,
+        negative_slope: float = 0.1,
+        level_weights: str = 'area',
+        momentum: float = 0.9,
+        weight_decay: float = 0.0001,
+    ) -> None: ...
+
+class PaDiM(BaseImageDetector):
+    """Detect defects as features that are unlikely where they are: a Gaussian for each position."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float
+    score_reduction: str | float
+    false_alarm_rate: float
+    validation_fraction: float
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    backbone: str
+    weights: str | os.PathLike | None
+    layers: tuple[int, ...]
+    engine: str
+    memory: Memory | str | os.PathLike | None
+    n_features: int | None
+    regularization: float
+    shrinkage: float | str
+    channels_: Any
+    gaussian_: Any
+    required_size_: Any
+    encoder_: Any
+    min_image_size_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    n_channels_in_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float = 4.0,
+        score_reduction: str | float = 'max',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        batch_size: int = 16,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        backbone: str = 'tf_efficientnet_lite0',
+        weights: str | os.PathLike | None = 'imagenet',
+        layers: tuple[int, ...] = (1, 2, 3),
+        engine: str = 'auto',
+        memory: Memory | str | os.PathLike | None = None,
+        n_features: int | None = 100,
+        regularization: float = 0.01,
+        shrinkage: float | str = 'auto',
+    ) -> None: ...
+    def partial_fit(
+        self,
+        X,
+        y=None,
+        *,
+        roi=None,
+    ): ...
+
+class PatchAE(BaseImageDetector):
+    """Detect defects by patch features that were learned by reconstructing defects too."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float
+    score_reduction: str | float
+    false_alarm_rate: float
+    validation_fraction: float
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    backbone: str
+    weights: str | os.PathLike | None
+    layers: tuple[int, ...]
+    engine: str
+    max_epochs: int
+    lr: float
+    lr_schedule: str
+    train_batch_size: int
+    callbacks: list[Callable] | None
+    checkpoint: str | os.PathLike | None
+    verbose: int
+    defects: DefectGenerator | None
+    mixed_precision: bool | str
+    patch_size: int
+    tune_backbone: bool
+    latent_dim: int
+    target: str
+    max_patches: int
+    subsampling: str
+    n_neighbors: int
+    backbone_lr: float
+    net_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    n_channels_in_: Any
+    encoder_: Any
+    min_image_size_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float = 4.0,
+        score_reduction: str | float = 'max',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        batch_size: int = 8,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        backbone: str = 'tf_efficientnet_lite0',
+        weights: str | os.PathLike | None = 'imagenet',
+        layers: tuple[int, ...] = (1, 2, 3),
+        engine: str = 'auto',
+        max_epochs: int = 10,
+        lr: float = 0.0001,
+        lr_schedule: str = 'cosine',
+        train_batch_size: int = 8,
+        callbacks: list[Callable] | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        verbose: int = 0,
+        defects: DefectGenerator | None = None,
+        mixed_precision: bool | str = 'auto',
+        patch_size: int = 8,
+        tune_backbone: bool = False,
+        latent_dim: int = 256,
+        target: str = 'defective',
+        max_patches: int = 5000,
+        subsampling: str = 'k_center',
+        n_neighbors: int = 1,
+        backbone_lr: float = 1e-05,
+    ) -> None: ...
+
+class PatchLatentSVM(BaseImageDetector):
+    """Detect defects as patches whose latents lie outside the support of normal ones."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float
+    score_reduction: str | float
+    false_alarm_rate: float
+    validation_fraction: float
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    max_epochs: int
+    lr: float
+    lr_schedule: str
+    train_batch_size: int
+    callbacks: list[Callable] | None
+    checkpoint: str | os.PathLike | None
+    verbose: int
+    patch_size: int
+    channels: tuple[int, ...]
+    kernel_sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    n_patches: int
+    svm: str
+    n_estimators: int
+    n_support: int
+    n_components: int
+    nu: float
+    gamma: float | str
+    stride: int
+    estimators_: Any
+    machines_: Any
+    min_image_size_: Any
+    net_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    n_channels_in_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = None,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float = 4.0,
+        score_reduction: str | float = 'max',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        batch_size: int = 4,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        max_epochs: int = 20,
+        lr: float = 0.003,
+        lr_schedule: str = 'cosine',
+        train_batch_size: int = 1,
+        callbacks: list[Callable] | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        verbose: int = 0,
+        patch_size: int = 63,
+        channels: tuple[int, ...] = (3, 4, 12, 16),
+        kernel_sizes: tuple[int, ...] = (5, 3, 3, 3),
+        strides: tuple[int, ...] = (1, 1, 3, 1),
+        n_patches: int = 1000,
+        svm: str = 'exact',
+        n_estimators: int = 5,
+        n_support: int = 500,
+        n_components: int = 500,
+        nu: float = 0.03,
+        gamma: float | str = 'scale',
+        stride: int = 4,
+    ) -> None: ...
+
+class PatchReconstruction(BaseImageDetector):
+    """Detect defects as what an auto-encoder of small patches fails to reconstruct."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float
+    score_reduction: str | float
+    false_alarm_rate: float
+    validation_fraction: float
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    max_epochs: int
+    lr: float
+    lr_schedule: str
+    train_batch_size: int
+    callbacks: list[Callable] | None
+    checkpoint: str | os.PathLike | None
+    verbose: int
+    patch_size: int
+    channels: tuple[int, ...]
+    kernel_sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    n_patches: int
+    error: str
+    aggregation: str
+    stride: int
+    min_image_size_: Any
+    net_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    n_channels_in_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = None,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float = 4.0,
+        score_reduction: str | float = 'max',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        batch_size: int = 4,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        max_epochs: int = 20,
+        lr: float = 0.003,
+        lr_schedule: str = 'cosine',
+        train_batch_size: int = 1,
+        callbacks: list[Callable] | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        verbose: int = 0,
+        patch_size: int = 63,
+        channels: tuple[int, ...] = (3, 4, 12, 16),
+        kernel_sizes: tuple[int, ...] = (5, 3, 3, 3),
+        strides: tuple[int, ...] = (1, 1, 3, 1),
+        n_patches: int = 1000,
+        error: str = 'squared',
+        aggregation: str = 'mean',
+        stride: int = 1,
+    ) -> None: ...
+
+class PatchRestoration(BaseImageDetector):
+    """Detect defects as what changes when unlikely codes of a patch are replaced by likely ones."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float
+    score_reduction: str | float
+    false_alarm_rate: float
+    validation_fraction: float
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    max_epochs: int
+    lr: float
+    lr_schedule: str
+    train_batch_size: int
+    callbacks: list[Callable] | None
+    checkpoint: str | os.PathLike | None
+    verbose: int
+    patch_size: int
+    channels: tuple[int, ...]
+    kernel_sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    n_patches: int
+    n_codes: int
+    commitment_weight: float
+    prior_width: int
+    prior_depth: int
+    n_prior_patches: int
+    prior_lr: float
+    likelihood_quantile: float
+    n_restorations: int
+    stride: int
+    net_: Any
+    prior_net_: Any
+    log_likelihood_threshold_: Any
+    noise_seed_: Any
+    min_image_size_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    n_channels_in_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = None,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float = 4.0,
+        score_reduction: str | float = 'max',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        batch_size: int = 4,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        max_epochs: int = 20,
+        lr: float = 0.003,
+        lr_schedule: str = 'cosine',
+        train_batch_size: int = 1,
+        callbacks: list[Callable] | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        verbose: int = 0,
+        patch_size: int = 63,
+        channels: tuple[int, ...] = (3, 4, 12, 16),
+        kernel_sizes: tuple[int, ...] = (5, 3, 3, 3),
+        strides: tuple[int, ...] = (1, 1, 3, 1),
+        n_patches: int = 1000,
+        n_codes: int = 64,
+        commitment_weight: float = 0.25,
+        prior_width: int = 32,
+        prior_depth: int = 4,
+        n_prior_patches: int = 250,
+        prior_lr: float = 0.003,
+        likelihood_quantile: float = 0.02,
+        n_restorations: int = 4,
+        stride: int = 18,
+    ) -> None: ...
+    def restore(
+        self,
+        X,
+    ): ...
+
+class SelfSupervisedAE(BaseImageDetector):
+    """Detect defects as what a filter, trained on artificial ones, takes out of an image."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float
+    score_reduction: str | float
+    false_alarm_rate: float
+    validation_fraction: float
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    max_epochs: int
+    lr: float
+    lr_schedule: str
+    train_batch_size: int
+    callbacks: list[Callable] | None
+    checkpoint: str | os.PathLike | None
+    verbose: int
+    defects: DefectGenerator | None
+    mixed_precision: bool | str
+    width: int
+    depth: int
+    dilations: tuple[int, ...]
+    downsampling: int
+    skip: bool
+    mask_weight: float
+    crop_size: int | None
+    min_image_size_: Any
+    net_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    n_channels_in_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float = 4.0,
+        score_reduction: str | float = 'max',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        batch_size: int = 8,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        max_epochs: int = 25,
+        lr: float = 0.001,
+        lr_schedule: str = 'cosine',
+        train_batch_size: int = 1,
+        callbacks: list[Callable] | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        verbose: int = 0,
+        defects: DefectGenerator | None = None,
+        mixed_precision: bool | str = 'auto',
+        width: int = 64,
+        depth: int = 4,
+        dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32),
+        downsampling: int = 4,
+        skip: bool = True,
+        mask_weight: float = 0.05,
+        crop_size: int | None = None,
+    ) -> None: ...
+    def reconstruct(
+        self,
+        X,
+    ): ...
+
+class FlattenedImages(OutlierMixin, TransformerMixin, BaseEstimator):
+    """Let a detector of images work on rows that are flattened images."""
+
+    detector: object
+    image_shape: str | tuple[int, ...]
+    value_range: tuple[float, float] | None
+    min_side: int
+    detector_: Any
+    image_shape_: Any
+    value_range_: Any
+    offset_: Any
+    n_features_in_: Any
+    feature_names_in_: Any
+
+    def __init__(
+        self,
+        detector: object,
+        *,
+        image_shape: str | tuple[int, ...] = 'auto',
+        value_range: tuple[float, float] | None = None,
+        min_side: int = 64,
+    ) -> None: ...
+    def decision_function(
+        self,
+        X,
+    ): ...
+    def fit(
+        self,
+        X,
+        y=None,
+    ): ...
+    @property
+    def offset_(self): ...
+    def predict(
+        self,
+        X,
+    ): ...
+    def score_samples(
+        self,
+        X,
+    ): ...
+    def transform(
+        self,
+        X,
+    ): ...
