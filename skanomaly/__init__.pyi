@@ -1,4 +1,4 @@
-"""scikit-learn for visual anomaly detection (written by python -m skanomaly.utils.stubs)."""
+"""What can be imported, as python -m skanomaly.utils.stubs has written it."""
 
 import os
 from collections.abc import Callable, Sequence

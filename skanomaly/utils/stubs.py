@@ -13,7 +13,7 @@ import skanomaly
 
 from .._public import public_classes
 
-_HEADER = '''"""scikit-learn for visual anomaly detection (written by python -m skanomaly.utils.stubs)."""
+_HEADER = '''"""What can be imported, as python -m skanomaly.utils.stubs has written it."""
 
 import os
 from collections.abc import Callable, Sequence
