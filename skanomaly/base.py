@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from . import __version__
 from ._device import resolve_device
 from ._parameters import DeclaredParameters, parameter
+from ._random import drawing_from, seeded_generator
 from ._sklearn import Interval, StrOptions
 from .calibration import quantile_of_new, verdicts
 from .exceptions import InvalidImageError
@@ -356,8 +357,7 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         train, held_out = self._hold_out(len(images), random_state)
         self.n_channels_in_ = images.n_channels
         validation = images.subset(held_out)
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(random_state.randint(np.iinfo(np.int32).max))
+        with drawing_from(seeded_generator(random_state)):
             batches = self._fit_images(images.subset(train), validation)
             if batches is None:
                 batches = self._map_batches(validation)

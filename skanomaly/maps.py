@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from ._process import is_exporting
+
 #: Ways from a map to a score, besides the mean of its highest share.
 SCORE_REDUCTIONS = ("max", "mean", "sum")
 
@@ -236,7 +238,7 @@ def assemble_maps(maps, seen_size, own_size, smoothing, regions=None):
 
 def _along_axes(phi, seen_size, smoothing, own_size):
     """Maps brought to what the network saw, smoothed there, and brought to another size."""
-    matrix_of = _traced_axis_matrix if torch.onnx.is_in_onnx_export() else _axis_matrix
+    matrix_of = _traced_axis_matrix if is_exporting() else _axis_matrix
     rows, columns = (
         matrix_of(size, seen, smoothing, own).to(phi.device)
         for size, seen, own in zip(phi.shape[1:], seen_size, own_size, strict=True)
@@ -275,7 +277,7 @@ def reduce_maps(maps, reduction):
     if reduction == "mean":
         return pixels.mean(dim=1)
     n_pixels = pixels.shape[1]
-    if torch.onnx.is_in_onnx_export():  # the number of pixels is known when the file is run only
+    if is_exporting():  # the number of pixels is known when the file is run only
         n_pixels = torch.as_tensor(n_pixels)
         n_highest = (n_pixels * float(reduction)).round().clamp(min=1)
         ranks = torch.arange(n_pixels)

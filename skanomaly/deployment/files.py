@@ -23,8 +23,9 @@ from sklearn.pipeline import Pipeline
 from torch import nn
 
 from .._atomic import replaced
+from .._random import drawing_from
 from ..exceptions import ModelFileError
-from ..features import FeaturePyramid
+from ..features import FeaturePyramid, FrozenNetwork
 from ..training import AnomalyNet
 
 MAGIC = b"skanomaly model\n"
@@ -226,11 +227,12 @@ class _Encoder:
         }
 
     def _pyramid(self, pyramid, where):
-        state = {"name": pyramid.name, "layers": pyramid.layers, "n_channels": pyramid.n_channels}
+        network = pyramid.network
+        state = {"name": network.name, "layers": network.layers, "n_channels": network.n_channels}
         return {
             "kind": "pyramid",
             "arguments": self.encode({**state, "engine": pyramid.engine}, where),
-            "state": self.encode(dict(pyramid.state_dict()), where),
+            "state": self.encode(dict(network.state_dict()), where),
         }
 
     def _module(self, module, where):
@@ -306,16 +308,11 @@ class _Decoder:
 
     def _pyramid(self, node):
         found = self.decode(node["arguments"])
-        pyramid = FeaturePyramid(
-            found["name"],
-            found["layers"],
-            None,
-            n_channels=found["n_channels"],
-            engine=found["engine"],
-        )
-        pyramid.load_state_dict(self.decode(node["state"]))
-        pyramid.freeze()
-        return pyramid
+        with drawing_from(torch.Generator()):
+            network = FrozenNetwork(found["name"], found["layers"], found["n_channels"], None)
+        network.load_state_dict(self.decode(node["state"]))
+        network.settle()
+        return FeaturePyramid.of_network(network, found["engine"])
 
     def _net(self, node):
         return AnomalyNet.of_trained(

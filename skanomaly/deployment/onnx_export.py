@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._atomic import replaced
+from .._process import exporting
 from ..exceptions import ExportError
 from ..features import FeaturePyramid
 from ..images import range_of
@@ -159,7 +160,7 @@ def _traced(detector, raw):
     buffer = io.BytesIO()
     example = np.resize(raw, (2, *raw.shape[1:])).astype(_input_dtype(raw.dtype))
     example = torch.from_numpy(example)
-    with warnings.catch_warnings(), torch.no_grad():
+    with exporting(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # tracing's notices; the comparison decides
         try:
             torch.onnx.export(

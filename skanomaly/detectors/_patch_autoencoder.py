@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .._process import is_exporting
+
 
 class ConvAutoEncoder(nn.Module):
     """Auto-encoder of patches whose decoder mirrors its encoder.
@@ -247,7 +249,7 @@ class Phase(NamedTuple):
 
     def put(self, maps, values):
         """A map of all places, so far zero at the phase's, with what its patches have there."""
-        if torch.onnx.is_in_onnx_export():  # which does not know how to write into a part
+        if is_exporting():  # which does not know how to write into a part
             rows, columns = (
                 torch.from_numpy(np.eye(int(n), dtype=np.float32)[:, axis.which])
                 for n, axis in zip(maps.shape[1:], (self.rows, self.columns))

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
+from .._process import is_exporting
+
 
 def patch_places(size, stride):
     """Where patches begin along an axis of a continued image: `stride` pixels apart, centred.
@@ -109,7 +111,7 @@ class PatchMean:
         weights = np.outer(*(self._counts(axis.places, k) for axis, k in axes))[rows, columns]
         self.n_covering[rows, columns] += weights
         values, weights = values[..., from_rows, from_columns], torch.from_numpy(weights).to(values)
-        if torch.onnx.is_in_onnx_export():  # which does not know how to write into a part
+        if is_exporting():  # which does not know how to write into a part
             height, width = self.n_covering.shape
             rims = columns.start, width - columns.stop, rows.start, height - rows.stop
             self.total = self.total + F.pad(weights * values, rims)

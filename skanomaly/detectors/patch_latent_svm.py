@@ -15,6 +15,7 @@ from sklearn.svm import OneClassSVM
 from torch import nn
 
 from .._parameters import parameter
+from .._process import is_exporting
 from .._sklearn import Interval, StrOptions
 from ._patch_detector import PatchDetector, PatchLoss
 from ._patches import continued, interpolate_places, patch_places
@@ -186,7 +187,7 @@ class PatchLatentSVM(PatchDetector):
         for phase in network.phases(continued(pixels, self.patch_size), *places):
             z, strides = phase.of_patches(network.latent_size)
             # One by one, to save memory; a loop's length is not to depend on an export's example.
-            parts = [z] if torch.onnx.is_in_onnx_export() else z.split(1)
+            parts = [z] if is_exporting() else z.split(1)
             decisions = torch.cat([self.machines_(part, strides) for part in parts])
             maps = phase.put(maps, -decisions)
         return interpolate_places(maps, places, pixels.shape[2:])

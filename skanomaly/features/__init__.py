@@ -4,11 +4,13 @@ from ._dataset import FeatureDataset
 from ._gaussian import PositionwiseGaussian
 from ._k_center import k_center_greedy
 from ._memory import PatchBank
+from ._networks import FrozenNetwork
 from ._pyramid import FeaturePyramid
 
 __all__ = [
     "FeatureDataset",
     "FeaturePyramid",
+    "FrozenNetwork",
     "PatchBank",
     "PositionwiseGaussian",
     "k_center_greedy",

@@ -7,6 +7,7 @@ import torch
 from sklearn.utils import check_random_state
 from torch import nn
 
+from .._process import is_exporting
 from ._k_center import k_center_greedy
 
 # Elements of the matrix of distances that a search holds at a time.
@@ -164,7 +165,7 @@ class PatchBank(nn.Module):
                 "that the memory was filled with"
             )
         max_elements = MAX_ELEMENTS.get(queries.device.type, MAX_ELEMENTS["cpu"])
-        if torch.onnx.is_in_onnx_export():  # a loop's length is not to depend on the example's
+        if is_exporting():  # a loop's length is not to depend on the example's
             return self._search(queries.float())
         parts = queries.float().split(max(1, max_elements // max(n_patches, self.n_neighbors * d)))
         found = [self._search(part) for part in parts]
@@ -180,7 +181,7 @@ class PatchBank(nn.Module):
         distances = torch.linalg.vector_norm(differences, dim=2)
         if self.n_neighbors == 1:
             return distances, indices
-        distances, order = distances.sort(dim=1, stable=not torch.onnx.is_in_onnx_export())
+        distances, order = distances.sort(dim=1, stable=not is_exporting())
         return distances, indices.gather(1, order)
 
 

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
-from difflib import get_close_matches
 
 import numpy as np
 import torch
 from torch import nn
 
-from ..exceptions import BackboneError, InvalidImageError
+from .._process import is_exporting
+from ..exceptions import InvalidImageError
 from ._dataset import FeatureDataset, allocate
-from ._engine import export_onnx, onnx_session
-from ._weights import FROM_HUB, load_into, load_weights
-
-# Every spatial size costs an export and a copy of the network; images of ever
-# new sizes are better run in PyTorch.
-MAX_SESSIONS = 8
+from ._engine import session_for
+from ._networks import frozen_network, share
 
 
 class FeaturePyramid(nn.Module):
@@ -71,45 +66,52 @@ class FeaturePyramid(nn.Module):
         memory=None,
     ):
         super().__init__()
-        self.name, self.layers, self.n_channels = name, tuple(layers), n_channels
         self.engine, self.memory = engine, memory
-        state = load_weights(name, weights)
-        self.network = _create(name, self.layers, n_channels, from_hub=state is FROM_HUB)
-        info = self.network.feature_info
-        self.channels = tuple(info.channels())
-        self.strides = tuple(info.reduction())
-        self.channels_first = getattr(self.network, "output_fmt", "NCHW") == "NCHW"
-        if any(fine >= coarse for fine, coarse in zip(self.strides, self.strides[1:])):
-            raise BackboneError(
-                f"{name} gives maps of strides {self.strides}, which is no pyramid; plain vision "
-                "transformers are not supported, choose a convolutional network such as resnet18"
-            )
-        if isinstance(state, dict):
-            load_into(self.network, state, name, n_channels)
-        mean, std = (
-            _per_channel(self.network.pretrained_cfg[key], n_channels) for key in ("mean", "std")
-        )
-        self.register_buffer("mean", mean)
-        self.register_buffer("std", std)
-        self.requires_grad_(False)
-        self.eval()
-        self.fingerprint = self._fingerprint()
-        self._sessions = {}
+        self.network = share(frozen_network(name, tuple(layers), weights, n_channels))
+
+    @classmethod
+    def of_network(cls, network, engine="auto"):
+        """A pyramid of a network that was built elsewhere.
+
+        Parameters
+        ----------
+        network : FrozenNetwork
+        engine : {"auto", "onnx", "torch"}, default="auto"
+
+        Returns
+        -------
+        FeaturePyramid
+        """
+        pyramid = cls.__new__(cls)
+        nn.Module.__init__(pyramid)
+        pyramid.engine, pyramid.memory = engine, None
+        pyramid.network = share(network)
+        return pyramid
+
+    @property
+    def channels(self):
+        """Channels of each level."""
+        return self.network.channels
+
+    @property
+    def strides(self):
+        """Input pixels between neighbouring positions of each level."""
+        return self.network.strides
 
     def train(self, mode=True):
         """Do nothing: batch statistics stay frozen, as does all else unless `tune` was called."""
         return super().train(False)
 
     def tune(self):
-        """Let gradients reach the network's weights, until `freeze`."""
+        """Let gradients reach the network's weights, until `freeze`; it is then nobody else's."""
+        self.network = self.network.private()
         self.requires_grad_(True)
-        self._sessions = {}
 
     def freeze(self):
         """Take the network as it is now for its final form."""
-        self.requires_grad_(False)
-        self.fingerprint = self._fingerprint()
-        self._sessions = {}
+        if not self.network.is_shared:
+            self.network.settle()
+            self.network = share(self.network)
 
     def forward(self, x):
         """Features of a batch.
@@ -123,8 +125,8 @@ class FeaturePyramid(nn.Module):
         tuple of tensor, each (n, channels[k], ceil(H / strides[k]), ceil(W / strides[k]))
             In channels-last memory, which what follows prefers on a CPU.
         """
-        if self._is_tuned():
-            features = self._run_network(x)
+        if not self.network.is_shared:  # it is being tuned
+            features = self.network(x)
         else:
             features = self._compute(x) if self.memory is None else self._recall(x)
         return tuple(f.contiguous(memory_format=torch.channels_last) for f in features)
@@ -155,7 +157,7 @@ class FeaturePyramid(nn.Module):
         self.require_size(images)
         levels, own_sizes = None, []
         for pixels, sizes in images.batches(batch_size, n_jobs):
-            features = self(pixels.to(self.mean.device))
+            features = self(pixels.to(self.network.mean.device))
             if levels is None:
                 shape, levels = pixels.shape, allocate(len(images), features)
             start, stop = len(own_sizes), len(own_sizes) + len(pixels)
@@ -185,32 +187,25 @@ class FeaturePyramid(nn.Module):
         images.min_size = max(self.strides)
         if images.image_size is not None and min(images.image_size) < images.min_size:
             raise InvalidImageError(
-                f"image_size={images.image_size} is smaller than the stride of {self.name}, "
-                f"{images.min_size} pixels; choose a larger one"
+                f"image_size={images.image_size} is smaller than the stride of "
+                f"{self.network.name}, {images.min_size} pixels; choose a larger one"
             )
 
-    def _is_tuned(self):
-        return any(parameter.requires_grad for parameter in self.parameters())
-
     def _compute(self, x):
-        session = self._session(x)
+        session = None
+        if x.device.type == "cpu" and self.engine != "torch" and not is_exporting():
+            session = session_for(self.network, tuple(x.shape[2:]), self.engine)
         if session is None:
             with torch.no_grad():
-                return self._run_network(x)
+                return self.network(x)
         return tuple(torch.from_numpy(out) for out in session.run(None, {"x": x.numpy()}))
-
-    def _run_network(self, x):
-        features = self.network((x - self.mean) / self.std)
-        if not self.channels_first:
-            features = [feature.permute(0, 3, 1, 2) for feature in features]
-        return tuple(features)
 
     def _recall(self, x):
         from sklearn.utils.validation import check_memory
 
         memory = os.fspath(self.memory) if isinstance(self.memory, os.PathLike) else self.memory
         remember = check_memory(memory).cache(_remember, ignore=["features"])
-        keys = [f"{self.fingerprint}-{_digest(image)}" for image in x.cpu().numpy()]
+        keys = [f"{self.network.digest}-{_digest(image)}" for image in x.cpu().numpy()]
         missing = [i for i, key in enumerate(keys) if not remember.check_call_in_cache(key, None)]
         fresh = {}
         if missing:
@@ -222,71 +217,22 @@ class FeaturePyramid(nn.Module):
             return self._compute(x)
         return tuple(torch.from_numpy(np.stack(level)).to(x.device) for level in zip(*kept))
 
-    def _fingerprint(self):
-        digest = hashlib.sha256(f"{self.name} {self.layers}".encode())
-        for key, tensor in self.state_dict().items():
-            digest.update(key.encode())
-            digest.update(tensor.cpu().numpy().tobytes())
-        return digest.hexdigest()
+    def _apply(self, fn, recurse=True):
+        """What moves a module: a shared network stays where it is, and another takes its place."""
+        if not self.network.is_shared:
+            return super()._apply(fn, recurse)
+        moved = fn(self.network.mean)
+        if moved.dtype != self.network.mean.dtype:
+            self.network = self.network.private()
+            return super()._apply(fn, recurse)
+        if moved.device != self.network.mean.device:
+            self.network = self.network.on(moved.device)
+        return self
 
-    def _session(self, x):
-        """ONNX Runtime's session for this size, or None where PyTorch is to run it."""
-        if x.device.type != "cpu" or self.engine == "torch":
-            return None
-        size = tuple(x.shape[2:])
-        if size not in self._sessions:
-            if len(self._sessions) >= MAX_SESSIONS:
-                return None
-            self._sessions[size] = self._make_session(size)
-        return self._sessions[size]
-
-    def _make_session(self, size):
-        try:
-            return onnx_session(export_onnx(self, size))
-        except Exception as error:  # exporters fail in many ways
-            reason = f"{self.name} cannot be run in ONNX Runtime at {size[0]}x{size[1]} ({error})"
-            if self.engine == "onnx":
-                raise BackboneError(f'{reason}; use engine="torch"') from error
-            warnings.warn(f"{reason}; PyTorch runs it instead, slower", stacklevel=2)
-            self.engine = "torch"
-            return None
-
-    def __getstate__(self):
-        return {**super().__getstate__(), "_sessions": {}}
-
-
-def _create(name, layers, n_channels, from_hub):
-    import timm
-
-    if not timm.is_model(name.split(".")[0]):
-        near = get_close_matches(name, timm.list_models(), n=3, cutoff=0.4) or ["resnet18"]
-        raise BackboneError(f"timm knows no network {name!r}; did you mean {' or '.join(near)}?")
-    try:
-        return timm.create_model(
-            name,
-            pretrained=from_hub,
-            features_only=True,
-            out_indices=layers,
-            in_chans=n_channels,
-        )
-    except Exception as error:
-        if from_hub:
-            raise BackboneError(
-                f"the ImageNet weights of {name} could not be fetched ({error}); with a network "
-                "timm downloads them from its hub, without one pass weights=PATH to a file of "
-                'them, or use backbone="tf_efficientnet_lite0", whose weights are installed'
-            ) from error
-        raise BackboneError(
-            f"{name} has no feature pyramid with layers {layers} ({error}); choose another "
-            "network or other layers"
-        ) from error
-
-
-def _per_channel(values, n_channels):
-    values = torch.tensor(values, dtype=torch.float32)
-    if n_channels != len(values):
-        values = values.mean().repeat(n_channels)
-    return values.view(1, -1, 1, 1)
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if self.network.is_shared:
+            self.network = share(self.network)
 
 
 def _digest(image):

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from skorch.callbacks import Callback
 
+from .._random import current_generator
 from ..exceptions import TrainingError
 
 
@@ -55,7 +56,7 @@ class Checkpoint(Callback):
         net.module_.load_state_dict(state["module"])
         net.optimizer_.load_state_dict(state["optimizer"])
         net.history = type(net.history)(json.loads(state["history"]))
-        torch.set_rng_state(state["random"])
+        current_generator().set_state(state["random"])
         net.finished, net.best = finished, best
 
     def on_epoch_end(self, net, **kwargs):
@@ -70,7 +71,7 @@ class Checkpoint(Callback):
             "best": net.best,
             "optimizer": net.optimizer_.state_dict(),
             "history": json.dumps(net.history.to_list(), default=lambda value: value.item()),
-            "random": torch.get_rng_state(),
+            "random": current_generator().get_state(),
         }
         part = Path(f"{self.path}.part")
         torch.save(state, part)
@@ -88,5 +89,5 @@ def _fingerprint(net, n_images, settings):
     """What must be equal for one training to go on with another's state."""
     settings = net.module_, net.optimizer_, net.batch_size, net.max_epochs, n_images, settings
     digest = hashlib.sha256(repr(settings).encode())
-    digest.update(torch.get_rng_state().numpy().tobytes())
+    digest.update(current_generator().get_state().numpy().tobytes())
     return digest.hexdigest()

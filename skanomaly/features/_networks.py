@@ -1,0 +1,190 @@
+"""Frozen pretrained networks, built once per process and shared."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections import deque
+from difflib import get_close_matches
+from weakref import WeakValueDictionary
+
+import torch
+from torch import nn
+
+from .._process import ONE_AT_A_TIME
+from .._random import drawing_from
+from ..exceptions import BackboneError
+from ._weights import FROM_HUB, load_into, load_weights
+
+# Networks that stay although nobody uses them, for the next fit.
+MAX_UNUSED = 4
+
+_by_content = WeakValueDictionary()
+_by_origin = WeakValueDictionary()
+_recent = deque(maxlen=MAX_UNUSED)
+
+
+class FrozenNetwork(nn.Module):
+    """A timm network, from images in [0, 1] to feature maps.
+
+    Shared ones are never trained nor moved: `on` gives the one on another device,
+    `private` one to train.
+
+    Parameters
+    ----------
+    name, layers, n_channels
+        As for `FeaturePyramid`.
+    state : dict of tensor, FROM_HUB or None
+        As of `load_weights`.
+
+    Attributes
+    ----------
+    digest : str
+        Of its name, its layers and its weights.
+    is_shared : bool
+    channels, strides : tuple of int
+        Of each level.
+    """
+
+    def __init__(self, name, layers, n_channels, state):
+        super().__init__()
+        self.name, self.layers, self.n_channels = name, layers, n_channels
+        self.body = _create(name, layers, n_channels, from_hub=state is FROM_HUB)
+        info = self.body.feature_info
+        self.channels, self.strides = tuple(info.channels()), tuple(info.reduction())
+        if any(fine >= coarse for fine, coarse in zip(self.strides, self.strides[1:])):
+            raise BackboneError(
+                f"{name} gives maps of strides {self.strides}, which is no pyramid; plain vision "
+                "transformers are not supported, choose a convolutional network such as resnet18"
+            )
+        if isinstance(state, dict):
+            load_into(self.body, state, name, n_channels)
+        for key in ("mean", "std"):
+            self.register_buffer(key, _per_channel(self.body.pretrained_cfg[key], n_channels))
+        self.is_shared = False
+        self.settle()
+
+    def forward(self, x):
+        """Maps of each level (n, c_k, h_k, w_k) of images (n, C, H, W)."""
+        features = self.body((x - self.mean) / self.std)
+        if getattr(self.body, "output_fmt", "NCHW") == "NHWC":
+            features = [feature.permute(0, 3, 1, 2) for feature in features]
+        return tuple(features)
+
+    def settle(self):
+        """Take the weights as they are now for final."""
+        self.requires_grad_(False)
+        self.eval()
+        self.digest = self._digest()
+
+    def private(self, memo=None):
+        """A copy that nobody shares."""
+        made = type(self).__new__(type(self))
+        vars(made).update(copy.deepcopy(vars(self), memo))
+        made.is_shared = False
+        return made
+
+    def on(self, device):
+        """The shared network of the same weights on another device."""
+        with ONE_AT_A_TIME:
+            found = _by_content.get((self.digest, str(device)))
+            return share(self.private().to(device)) if found is None else found
+
+    def __deepcopy__(self, memo):
+        return self if self.is_shared else self.private(memo)
+
+    def _digest(self):
+        digest = hashlib.sha256(f"{self.name} {self.layers}".encode())
+        for key, tensor in self.state_dict().items():
+            digest.update(key.encode())
+            digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def frozen_network(name, layers, weights, n_channels):
+    """The process's network of this name and these weights; a new one where they are random.
+
+    Parameters
+    ----------
+    name, layers, weights, n_channels
+        As for `FeaturePyramid`.
+
+    Returns
+    -------
+    FrozenNetwork
+        On the CPU. Random weights are drawn by PyTorch's random functions.
+    """
+    if weights is None:
+        return FrozenNetwork(name, layers, n_channels, None)
+    key = name, layers, n_channels, _origin(weights)
+    with ONE_AT_A_TIME:
+        network = _by_origin.get(key)
+        if network is None:
+            # What a network is made of before its weights are loaded concerns nobody's numbers.
+            with drawing_from(torch.Generator().manual_seed(0)):
+                made = FrozenNetwork(name, layers, n_channels, load_weights(name, weights))
+            network = _by_origin[key] = share(made)
+        _recent.append(network)
+        return network
+
+
+def share(network):
+    """The process's network of the same weights on the same device, or this one from now on.
+
+    Parameters
+    ----------
+    network : FrozenNetwork
+
+    Returns
+    -------
+    FrozenNetwork
+    """
+    with ONE_AT_A_TIME:
+        network.is_shared = True
+        return _by_content.setdefault((network.digest, str(network.mean.device)), network)
+
+
+def _origin(weights):
+    """What says whether weights are the same as before: of a file, also when it was written."""
+    if weights == "imagenet":
+        return weights
+    try:
+        status = os.stat(weights)
+    except OSError:
+        return None  # the error is due where the file is read
+    return os.path.realpath(weights), status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _create(name, layers, n_channels, from_hub):
+    import timm
+
+    if not timm.is_model(name.split(".")[0]):
+        near = get_close_matches(name, timm.list_models(), n=3, cutoff=0.4) or ["resnet18"]
+        raise BackboneError(f"timm knows no network {name!r}; did you mean {' or '.join(near)}?")
+    try:
+        return timm.create_model(
+            name,
+            pretrained=from_hub,
+            features_only=True,
+            out_indices=layers,
+            in_chans=n_channels,
+        )
+    except Exception as error:
+        if from_hub:
+            raise BackboneError(
+                f"the ImageNet weights of {name} could not be fetched ({error}); with a network "
+                "timm downloads them from its hub, without one pass weights=PATH to a file of "
+                'them, or use backbone="tf_efficientnet_lite0", whose weights are installed'
+            ) from error
+        raise BackboneError(
+            f"{name} has no feature pyramid with layers {layers} ({error}); choose another "
+            "network or other layers"
+        ) from error
+
+
+def _per_channel(values, n_channels):
+    values = torch.tensor(values, dtype=torch.float32)
+    if n_channels != len(values):
+        values = values.mean().repeat(n_channels)
+    return values.view(1, -1, 1, 1)
