@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from contextlib import contextmanager
 
@@ -45,3 +46,13 @@ def exporting():
 def is_exporting():
     """Whether this thread is exporting; PyTorch's own function says whether any thread is."""
     return getattr(_exports, "depth", 0) > 0
+
+
+def _one_thread():
+    """In a forked child, where the threads that PyTorch would wait for are gone."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_one_thread)

@@ -1,7 +1,9 @@
 """Shared data and small fitted detectors."""
 
 import os
+from collections import OrderedDict, deque
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from skanomaly import HierarchicalFeatureAE
 from skanomaly.base import BaseImageDetector
 from skanomaly.datasets import make_texture_defects
 from skanomaly.detectors._trained_detector import TrainedDetector
+from skanomaly.features import _engine, _networks
 from skanomaly.utils import all_detectors
 from skanomaly.utils import small_detector as small_detector_of
 
@@ -103,6 +106,16 @@ def small_detector(**parameters):
 def fitted(textures):
     """A detector fitted on `textures`; tests must not change it."""
     return small_detector().fit(textures[0].images)
+
+
+@pytest.fixture
+def as_in_a_fresh_process(monkeypatch):
+    """No network and no session is there yet, and none that comes is there afterwards."""
+    monkeypatch.setattr(_networks, "_by_origin", WeakValueDictionary())
+    monkeypatch.setattr(_networks, "_by_content", WeakValueDictionary())
+    monkeypatch.setattr(_networks, "_recent", deque(maxlen=_networks.MAX_UNUSED))
+    monkeypatch.setattr(_engine, "_sessions", OrderedDict())
+    monkeypatch.setattr(_engine, "_failures", {})
 
 
 def as_if_trained(module, seed=0):

@@ -72,6 +72,10 @@ class FrozenNetwork(nn.Module):
             features = [feature.permute(0, 3, 1, 2) for feature in features]
         return tuple(features)
 
+    def train(self, mode=True):
+        """Do nothing: batch statistics stay as they are, also while the weights are tuned."""
+        return super().train(False)
+
     def settle(self):
         """Take the weights as they are now for final."""
         self.requires_grad_(False)

@@ -98,10 +98,6 @@ class FeaturePyramid(nn.Module):
         """Input pixels between neighbouring positions of each level."""
         return self.network.strides
 
-    def train(self, mode=True):
-        """Do nothing: batch statistics stay frozen, as does all else unless `tune` was called."""
-        return super().train(False)
-
     def tune(self):
         """Let gradients reach the network's weights, until `freeze`; it is then nobody else's."""
         self.network = self.network.private()

