@@ -25,13 +25,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, dataclass_transform
 
 _SECTIONS = ("Parameters", "Attributes")
 
 
-def parameter(default=MISSING, *constraints, kw_only=True, affects="fit") -> Any:
+def parameter(default=MISSING, *constraints, kw_only=True, affects=None) -> Any:
     """Declare a parameter of a class that is a `DeclaredParameters`.
 
     Parameters
@@ -43,9 +43,11 @@ def parameter(default=MISSING, *constraints, kw_only=True, affects="fit") -> Any
         `Interval`, `StrOptions`. A subclass that gives none keeps its base's.
     kw_only : bool, default=True
         Whether it can be given by name only.
-    affects : {"fit", "scores", "threshold", "nothing"}, default="fit"
-        What a change of it is about: what is fitted, how maps become scores, where the
-        threshold lies, or how results are computed and not which.
+    affects : {"maps", "scores", "threshold", "training", "nothing"} or None, default=None
+        What depends on it: what is fitted and the maps, how maps become scores, where the
+        threshold lies, what is fitted alone, or how results are computed and not which.
+        After a fit a change of the first is refused, of the second until `calibrate`.
+        None is what a base class says, or else "maps".
 
     Returns
     -------
@@ -72,7 +74,8 @@ class DeclaredParameters:
             return
         dataclass(init=True, repr=False, eq=False, kw_only=True)(cls)
         cls.__init__.is_generated = True
-        cls._parameter_constraints = _constraints(cls)
+        cls._parameter_constraints = _inherited(cls, "constraints", [object])
+        cls._affects = _inherited(cls, "affects", "maps")
         cls._documented = {name: _documented(cls, name) for name in _SECTIONS}
         if "__doc__" in vars(cls) and cls.__doc__ is not None:
             cls.__doc__ = _completed(cls)
@@ -82,9 +85,9 @@ def _annotate_new_defaults(cls):
     """Make ``name = value`` a new default of an inherited parameter, which dataclasses ignore."""
     annotations = inspect.get_annotations(cls)
     for base in cls.__mro__[1:]:
-        for name, inherited in base.__dict__.get("__dataclass_fields__", {}).items():
-            if name in vars(cls) and name not in annotations:
-                annotations[name] = inherited.type
+        for inherited in fields(base) if is_dataclass(base) else ():
+            if inherited.name in vars(cls) and inherited.name not in annotations:
+                annotations[inherited.name] = inherited.type
     cls.__annotations__ = annotations
 
 
@@ -99,14 +102,14 @@ def _has_written_init(cls):
     return False
 
 
-def _constraints(cls):
-    """Constraints of all parameters, each of the nearest class that states some."""
+def _inherited(cls, key, default):
+    """What is declared of each parameter, by the nearest class that says it."""
     merged = {}
     for base in reversed(cls.__mro__):
         for name, declared in base.__dict__.get("__dataclass_fields__", {}).items():
-            if constraints := declared.metadata.get("constraints"):
-                merged[name] = constraints
-    return {f.name: merged.get(f.name, [object]) for f in fields(cls)}
+            if value := declared.metadata.get(key):
+                merged[name] = value
+    return {f.name: merged.get(f.name, default) for f in fields(cls)}
 
 
 def _documented(cls, section):

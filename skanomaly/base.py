@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from numbers import Integral, Real
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,11 +17,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import __version__
 from ._device import resolve_device
+from ._holdout import hold_out, warn_of_duplicates, warn_of_few
+from ._modules import fitted_modules, on_cpu, place
 from ._parameters import DeclaredParameters, parameter
 from ._random import drawing_from, seeded_generator
 from ._sklearn import Interval, StrOptions
+from ._validation import image_labels
 from .calibration import quantile_of_new, verdicts
-from .exceptions import InvalidImageError
+from .exceptions import InvalidImageError, NonFiniteMapError
 from .images import ImageDataset, Regions, stack
 from .maps import SCORE_REDUCTIONS, assemble_maps_by_size, reduce_maps
 
@@ -33,8 +37,9 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
     ``_fit_images(images, validation)``
         Fit on a stream of normal images. Both are `ImageDataset`; ``validation``
         is kept out of training, for early stopping and for the threshold.
-        PyTorch's generator is seeded. A method that has already computed what
-        the maps of the validation images need may return those maps, as pairs
+        PyTorch's random functions draw from a generator of this fit's. A method
+        that has already computed what the maps of the validation images need may
+        return those maps, as pairs
         (what ``_compute_maps`` returns, the images' own sizes), to spare the
         base class another pass.
     ``_compute_maps(pixels)``
@@ -63,7 +68,7 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         Standard deviation of the map's Gaussian, in pixels of what the method sees.
     score_reduction : {"max", "mean", "sum"} or float in (0, 1]
         From map to score. A number is the mean of that share of the map's pixels,
-        at least one, that have the highest values.
+        at least one, that have the highest values. "sum" grows with the image's area.
     false_alarm_rate : float in (0, 0.5)
         Share of new normal images that may be called anomalous; sets `offset_`.
     validation_fraction : float in (0, 1)
@@ -90,6 +95,11 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         ``-offset_`` if the score is the map's maximum.
     n_channels_in_ : int
         Channels of the images seen in `fit`.
+    n_left_out_ : int
+        Images that `y` called anomalous, which are neither learnt from nor do they set
+        the threshold.
+    fitted_parameters_ : dict
+        Values, when the threshold was set, of the parameters that scores depend on.
     """
 
     image_size: int | tuple[int, int] | None = parameter(
@@ -106,15 +116,21 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
     false_alarm_rate: float = parameter(
         0.05, Interval(Real, 0, 0.5, closed="neither"), affects="threshold"
     )
-    validation_fraction: float = parameter(0.2, Interval(Real, 0, 1, closed="neither"))
+    validation_fraction: float = parameter(
+        0.2, Interval(Real, 0, 1, closed="neither"), affects="training"
+    )
     batch_size: int = parameter(8, Interval(Integral, 1, None, closed="left"), affects="nothing")
     device: str | torch.device = parameter("auto", str, torch.device, affects="nothing")
     n_jobs: int | None = parameter(None, Integral, None, affects="nothing")
-    random_state: int | np.random.RandomState | None = parameter(None, "random_state")
+    random_state: int | np.random.RandomState | None = parameter(
+        None, "random_state", affects="training"
+    )
 
-    _small_parameters = {"image_size": 64}
+    _small_parameters: ClassVar[dict] = {"image_size": 64}
+    # Searches hand their groups on, so that the images of one lot are held out together.
+    __metadata_request__fit: ClassVar[dict] = {"groups": True}
 
-    def fit(self, X, y=None, *, roi=None):
+    def fit(self, X, y=None, *, roi=None, groups=None, X_val=None):
         """Fit the detector on images of good parts.
 
         If it fails or is interrupted, the detector stays as it was.
@@ -122,15 +138,22 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         Parameters
         ----------
         X : array, or sequence of arrays, PIL images or paths, or ImageFiles
-            Normal images, two or more: an array (n, H, W) or (n, H, W, C) of
-            uint8, uint16 or float in [0, 1], or a sequence of such images, which
-            may differ in size.
-        y : None
-            Ignored, as in scikit-learn's outlier detectors.
+            Normal images, two or more (one, with `X_val`): an array (n, H, W) or
+            (n, H, W, C) of uint8, uint16 or float in [0, 1], or a sequence of such
+            images, which may differ in size.
+        y : None, array-like of int (n,), or masks (n, H, W), default=None
+            Labels, +1 normal and -1 anomalous, or masks, True where a defect is.
+            Anomalous images are left out.
         roi : array of bool, sequence of such, or None, default=None
             Region of interest: the pixels that count, (H, W) for all images or one
             such array for each, which may be None. None is the whole image. The
             threshold is set from these pixels; a method may learn from the others.
+        groups : array-like (n,) or None, default=None
+            What each image belongs to, such as its part, lot or camera. Images of
+            one group are all learnt from or all kept out.
+        X_val : batch of images or None, default=None
+            Normal images that the threshold is set from, instead of some of `X`. A
+            region for all images holds for them too.
 
         Returns
         -------
@@ -140,12 +163,60 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         ------
         InvalidImageError
             If an image, or its region, cannot be used; it names the image.
+
+        Warns
+        -----
+        ThresholdWarning
+            If too few images set the threshold for the rate that was asked, or
+            they hardly differ from those that are learnt from.
         """
         self._validate_params()
         fitted = self._without_fitted_state()
-        fitted._fit(X, roi)
-        vars(self).clear()
-        vars(self).update(vars(fitted))
+        fitted._fit(X, y, roi, groups, X_val)
+        self._become(fitted)
+        return self
+
+    def calibrate(self, X=None, *, roi=None):
+        """Set the threshold anew, for the present `false_alarm_rate`; nothing else changes.
+
+        Parameters
+        ----------
+        X : batch of images or None, default=None
+            Normal images that were not learnt from, whose scores take the place of
+            those kept from `fit`. None keeps these.
+        roi : array of bool, sequence of such, or None, default=None
+            As for `fit`.
+
+        Returns
+        -------
+        self
+
+        Warns
+        -----
+        ThresholdWarning
+            If too few images set the threshold for the rate that was asked.
+
+        Examples
+        --------
+        >>> from skanomaly import PaDiM
+        >>> from skanomaly.datasets import make_texture_defects
+        >>> X = make_texture_defects("brick", n_normal=100, image_size=64).images
+        >>> detector = PaDiM(image_size=64, n_features=10, random_state=0).fit(X)
+        >>> strict = detector.offset_
+        >>> bool(detector.set_params(false_alarm_rate=0.2).calibrate().offset_ > strict)
+        True
+        """
+        self._validate_params()
+        kept_scores_will_do = X is None
+        calibrated = self._as_it_is("maps", *(["scores"] if kept_scores_will_do else []))
+        if kept_scores_will_do:
+            calibrated._set_thresholds()
+        else:
+            images = calibrated._open(X)
+            regions = Regions(roi, len(images))
+            calibrated.validation_scores_ = calibrated.validation_maxima_ = np.empty(0)
+            calibrated._add_validation(calibrated._map_batches(images), regions)
+        self._become(calibrated)
         return self
 
     def transform(self, X, *, roi=None):
@@ -156,8 +227,7 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         X : batch of images
             As for `fit`.
         roi : array of bool, sequence of such, or None, default=None
-            Region of interest: the pixels that count, (H, W) for all images or one
-            such array for each, which may be None. None is the whole image.
+            As for `fit`.
 
         Returns
         -------
@@ -165,8 +235,9 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
             Higher = more anomalous. If the images differ in size, an object
             array (n,) of 2-D maps. Outside a region it is the smallest value inside.
         """
-        images = self._open_to_score(X)
-        return stack((m for m, _ in self._maps(images, roi)), len(images))
+        now = self._as_it_is()
+        images = now._open(X)
+        return stack((m for m, _ in now._maps(images, roi)), len(images))
 
     def score_samples(self, X, *, roi=None):
         """Score of each image: minus its map's reduction, raw.
@@ -176,14 +247,14 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         X : batch of images
             As for `fit`.
         roi : array of bool, sequence of such, or None, default=None
-            As for `transform`; pixels outside are not counted.
+            As for `fit`; pixels outside are not counted.
 
         Returns
         -------
         ndarray, shape (n,), float64
             Higher = more normal.
         """
-        return np.array([score for _, score in self._maps(self._open_to_score(X), roi)])
+        return self._as_it_is()._scores(X, roi)
 
     def decision_function(self, X, *, roi=None):
         """Score of each image, shifted so that the threshold is 0.
@@ -193,14 +264,15 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         X : batch of images
             As for `fit`.
         roi : array of bool, sequence of such, or None, default=None
-            As for `transform`; pixels outside are not counted.
+            As for `fit`; pixels outside are not counted.
 
         Returns
         -------
         ndarray, shape (n,), float64
             ``score_samples(X) - offset_``; negative = anomalous.
         """
-        return self.score_samples(X, roi=roi) - self.offset_
+        now = self._as_it_is()
+        return now._scores(X, roi) - now.offset_
 
     def predict(self, X, *, roi=None):
         """Verdict on each image.
@@ -210,47 +282,15 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         X : batch of images
             As for `fit`.
         roi : array of bool, sequence of such, or None, default=None
-            As for `transform`; pixels outside are not counted.
+            As for `fit`; pixels outside are not counted.
 
         Returns
         -------
         ndarray, shape (n,), int64
             +1 for normal, -1 for anomalous.
         """
-        return verdicts(self.score_samples(X, roi=roi), self.offset_)
-
-    def fit_predict(self, X, y=None, *, roi=None):
-        """Fit on images, and give the verdict on each of them.
-
-        Parameters
-        ----------
-        X : batch of images
-        y : None
-        roi : array of bool, sequence of such, or None, default=None
-            As for `fit` and `predict`.
-
-        Returns
-        -------
-        ndarray, shape (n,), int64
-            +1 for normal, -1 for anomalous.
-        """
-        return self.fit(X, roi=roi).predict(X, roi=roi)
-
-    def fit_transform(self, X, y=None, *, roi=None):
-        """Fit on images, and give the map of each of them.
-
-        Parameters
-        ----------
-        X : batch of images
-        y : None
-        roi : array of bool, sequence of such, or None, default=None
-            As for `fit` and `transform`.
-
-        Returns
-        -------
-        ndarray, shape (n, H, W), float32
-        """
-        return self.fit(X, roi=roi).transform(X, roi=roi)
+        now = self._as_it_is()
+        return verdicts(now._scores(X, roi), now.offset_)
 
     def detect(self, X, *, roi=None):
         """Scores, verdicts and maps from one pass over the images.
@@ -260,8 +300,7 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         X : batch of images
             As for `fit`.
         roi : array of bool, sequence of such, or None, default=None
-            Region of interest: the pixels that count, (H, W) for all images or one
-            such array for each, which may be None. None is the whole image.
+            As for `fit`.
 
         Returns
         -------
@@ -269,16 +308,44 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
             ``scores`` as of `score_samples`, ``labels`` as of `predict`,
             ``maps`` as of `transform`.
         """
-        images, scores = self._open_to_score(X), []
+        now = self._as_it_is()
+        images, scores = now._open(X), []
 
         def maps_beside_scores():
-            for anomaly_map, score in self._maps(images, roi):
+            for anomaly_map, score in now._maps(images, roi):
                 scores.append(score)
                 yield anomaly_map
 
         maps = stack(maps_beside_scores(), len(images))
         scores = np.array(scores)
-        return Bunch(scores=scores, labels=verdicts(scores, self.offset_), maps=maps)
+        return Bunch(scores=scores, labels=verdicts(scores, now.offset_), maps=maps)
+
+    def fit_predict(self, X, y=None, *, roi=None, groups=None, X_val=None):
+        """Fit on images, and give the verdict on each of them, also on those left out.
+
+        Parameters
+        ----------
+        X, y, roi, groups, X_val : as for `fit`
+
+        Returns
+        -------
+        ndarray, shape (n,), int64
+            +1 for normal, -1 for anomalous.
+        """
+        return self.fit(X, y, roi=roi, groups=groups, X_val=X_val).predict(X, roi=roi)
+
+    def fit_transform(self, X, y=None, *, roi=None, groups=None, X_val=None):
+        """Fit on images, and give the map of each of them, also of those left out.
+
+        Parameters
+        ----------
+        X, y, roi, groups, X_val : as for `fit`
+
+        Returns
+        -------
+        ndarray, shape (n, H, W), float32
+        """
+        return self.fit(X, y, roi=roi, groups=groups, X_val=X_val).transform(X, roi=roi)
 
     def stream(self, frames, *, roi=None):
         """Score images one at a time, as a camera or a queue hands them over.
@@ -315,24 +382,16 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         0 (128, 128)
         1 (128, 128)
         """
-        check_is_fitted(self)
+        self._as_it_is()
         return (self._frame(i, frame, roi) for i, frame in enumerate(frames))
 
     def _frame(self, i, frame, roi):
+        now = self._as_it_is()
         try:
-            ((found, score),) = self._maps(self._open([frame]), roi)
+            ((found, score),) = now._maps(now._open([frame]), roi)
         except InvalidImageError as error:
-            raise InvalidImageError(error.reason, index=i, path=error.path) from error.__cause__
-        return Bunch(index=i, score=score, label=int(verdicts(score, self.offset_)), map=found)
-
-    def _parameters_that_affect(self, *what):
-        """Values of the parameters that are declared to affect one of these, by name."""
-        declared = getattr(self, "__dataclass_fields__", {})
-        return {
-            name: value
-            for name, value in self.get_params(deep=False).items()
-            if name not in declared or declared[name].metadata.get("affects", "fit") in what
-        }
+            raise type(error)(error.reason, index=i, path=error.path) from error.__cause__
+        return Bunch(index=i, score=score, label=int(verdicts(score, now.offset_)), map=found)
 
     def _fit_images(self, images, validation):
         raise NotImplementedError("a detector implements _fit_images")
@@ -343,25 +402,50 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
     def _prepare_export(self):
         """Bring a copy that is to be exported into a form that can be; nothing by default."""
 
-    def _without_fitted_state(self):
-        """A copy with the same parameter objects and nothing that a fit has set."""
-        blank = copy.copy(self)
-        for name in [name for name in vars(blank) if name.endswith("_")]:
-            delattr(blank, name)
-        return blank
-
-    def _fit(self, X, roi=None):
-        images = self._open(X)
-        regions = Regions(roi, len(images))
+    def _fit(self, X, y, roi, groups, X_val):
+        images, regions, groups = self._normal_images(X, y, roi, groups)
         random_state = check_random_state(self.random_state)
-        train, held_out = self._hold_out(len(images), random_state)
+        if X_val is None:
+            self._require(len(images) > 1, len(images))
+            held_out = hold_out(len(images), self.validation_fraction, groups, random_state)
+            train = np.setdiff1d(np.arange(len(images)), held_out)
+            validation, of_validation = images.subset(held_out), regions.subset(held_out)
+            warn_of_duplicates(images, train, held_out)
+            images = images.subset(train)
+        else:
+            validation = self._open(X_val, images.n_channels)
+            of_validation = Regions(regions.roi if regions.shared else None, len(validation))
         self.n_channels_in_ = images.n_channels
-        validation = images.subset(held_out)
         with drawing_from(seeded_generator(random_state)):
-            batches = self._fit_images(images.subset(train), validation)
+            batches = self._fit_images(images, validation)
             if batches is None:
                 batches = self._map_batches(validation)
-            self._add_validation(batches, regions.subset(held_out))
+            self._add_validation(batches, of_validation)
+
+    def _normal_images(self, X, y, roi, groups):
+        """The images that are learnt from, with their regions and groups."""
+        self._device  # noqa: B018  a wrong one is an error before images are read
+        images = self._open(X)
+        regions = Regions(roi, len(images))
+        if groups is not None and len(groups) != len(images):
+            raise ValueError(f"groups is of length {len(groups)}, X of length {len(images)}")
+        self.n_left_out_ = 0
+        if y is not None:
+            normal = np.flatnonzero(image_labels(y, n=len(images)) == 1)
+            self.n_left_out_ = len(images) - len(normal)
+            self._require(len(normal), 0)
+            images, regions = images.subset(normal), regions.subset(normal)
+            groups = None if groups is None else [groups[i] for i in normal]
+        return images, regions, groups
+
+    def _require(self, enough, n_images):
+        if not enough:
+            left_out = f" ({self.n_left_out_} more are anomalous by y)" if self.n_left_out_ else ""
+            raise InvalidImageError(
+                f"{type(self).__name__} was given {n_images} normal image{left_out} and needs at "
+                "least 2: one to learn from and one, kept out of training, to set the threshold; "
+                "or pass images for the threshold as X_val"
+            )
 
     def _add_validation(self, batches, regions):
         """Set the thresholds from the maps of images kept out of training, beside earlier ones."""
@@ -370,32 +454,67 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         none = np.empty(0)
         self.validation_scores_ = np.append(getattr(self, "validation_scores_", none), scores)
         self.validation_maxima_ = np.append(getattr(self, "validation_maxima_", none), maxima)
-        self.offset_ = quantile_of_new(self.validation_scores_, self.false_alarm_rate)
-        self.map_threshold_ = -quantile_of_new(-self.validation_maxima_, self.false_alarm_rate)
+        self._set_thresholds()
 
-    def _hold_out(self, n_images, random_state):
-        if n_images < 2:
-            raise InvalidImageError(
-                f"{type(self).__name__} was given {n_images} image and needs at least 2: one to "
-                "learn from and one, kept out of training, to set the threshold"
-            )
-        order = random_state.permutation(n_images)
-        n_held_out = min(max(1, round(self.validation_fraction * n_images)), n_images - 1)
-        return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+    def _set_thresholds(self):
+        rate = self.false_alarm_rate
+        self.offset_ = quantile_of_new(self.validation_scores_, rate)
+        self.map_threshold_ = -quantile_of_new(-self.validation_maxima_, rate)
+        self.fitted_parameters_ = copy.deepcopy(self._parameters_that_affect("maps", "scores"))
+        warn_of_few(len(self.validation_scores_), rate)
 
-    def _open(self, X):
+    def _as_it_is(self, *checked):
+        """This detector at this moment, whatever another thread's fit makes of it meanwhile."""
+        now = self._without_fitted_state()
+        vars(now).update(vars(self))
+        check_is_fitted(now, "offset_")
+        for what in checked or ("maps", "scores"):
+            now._check_parameters(what)
+        return now
+
+    def _check_parameters(self, what):
+        for name, value in self._parameters_that_affect(what).items():
+            before = self.fitted_parameters_.get(name, value)
+            if not _equal(value, before):
+                way_out = (
+                    "fit anew" if what == "maps" else "call calibrate with normal images, fit anew"
+                )
+                raise ValueError(
+                    f"{name} of {type(self).__name__} is {value!r} and was {before!r} when the "
+                    f"threshold was set; {way_out}, or set it back"
+                )
+
+    def _parameters_that_affect(self, *what):
+        """Values of the parameters that are declared to affect one of these, by name."""
+        return {
+            name: value
+            for name, value in self.get_params(deep=False).items()
+            if self._affects.get(name) in what
+        }
+
+    def _without_fitted_state(self):
+        """Another one with the same parameter objects and nothing that a fit has set."""
+        blank = object.__new__(type(self))
+        found = {name: value for name, value in vars(self).copy().items() if name[-1] != "_"}
+        vars(blank).update(found)
+        return blank
+
+    def _become(self, other):
+        """Take over another's state, at once for every other thread."""
+        self.__dict__ = vars(other)
+
+    def _open(self, X, n_channels=None):
         return ImageDataset(
             X,
             image_size=self._seen_size,
             value_range=self.value_range,
-            n_channels=getattr(self, "n_channels_in_", None),
+            n_channels=getattr(self, "n_channels_in_", n_channels),
             min_size=getattr(self, "min_image_size_", 1),
             required_size=getattr(self, "required_size_", None),
         )
 
-    def _open_to_score(self, X):
-        check_is_fitted(self)
-        return self._open(X)
+    def _scores(self, X, roi):
+        return np.array([score for _, score in self._maps(self._open(X), roi)])
 
     def _maps(self, images, roi=None):
         """Yield each image's finished map, (H, W), and its score, in order."""
@@ -428,9 +547,16 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
             of_batch = [regions.of(start + i, size) for i, size in enumerate(sizes)]
             seen_size = self._seen_size or sizes[0]
             finished = assemble_maps_by_size(maps, seen_size, sizes, self.smoothing, of_batch)
-            for anomaly_map, region in zip(finished, of_batch):
+            for i, (anomaly_map, region) in enumerate(zip(finished, of_batch)):
                 counted = anomaly_map if region is None else anomaly_map[torch.from_numpy(region)]
                 score = -float(reduce_maps(counted.reshape(1, -1), self.score_reduction))
+                if not (np.isfinite(score) and torch.isfinite(anomaly_map).all()):
+                    raise NonFiniteMapError(
+                        f"the map that {type(self).__name__} gives of it is not finite; the "
+                        "detector's state is damaged, or the image lies far outside what it was "
+                        "fitted on: fit anew",
+                        index=int(regions.indices[start + i]),
+                    )
                 yield anomaly_map.numpy(), score
             start += len(sizes)
 
@@ -447,17 +573,15 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
 
     def _place(self, device):
         """Move every fitted module to a device, ready to score."""
-        for module in self._modules_fitted():
-            module.to(device).eval()
+        place(fitted_modules(self), device)
 
     def _modules_fitted(self):
         """The torch modules among the attributes, skorch nets' included."""
-        values = (getattr(value, "module_", value) for value in vars(self).values())
-        return [value for value in values if isinstance(value, torch.nn.Module)]
+        return fitted_modules(self)
 
     def __getstate__(self):
-        self._place("cpu")  # so that the pickle loads where there is no other device
-        return {**super().__getstate__(), "_skanomaly_version": __version__}
+        state = {name: on_cpu(value) for name, value in super().__getstate__().items()}
+        return {**state, "_skanomaly_version": __version__}
 
     def __setstate__(self, state):
         written = state.pop("_skanomaly_version", "before 0.1")
@@ -478,3 +602,12 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
         return tags
+
+
+def _equal(value, other):
+    if value is other:
+        return True
+    try:
+        return bool(value == other)
+    except ValueError:  # arrays
+        return bool(np.array_equal(value, other))

@@ -45,3 +45,11 @@ class ModelFileError(ValueError):
 
 class ExportError(ValueError):
     """A detector cannot be exported, or the file would not do what the detector does."""
+
+
+class NonFiniteMapError(InvalidImageError):
+    """A detector gives a map or a score that is NaN or infinite."""
+
+
+class ThresholdWarning(UserWarning):
+    """The images that a threshold was set from cannot promise what was asked."""

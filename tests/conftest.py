@@ -12,6 +12,7 @@ from scipy.interpolate import RegularGridInterpolator
 from torch import nn
 
 from skanomaly import HierarchicalFeatureAE
+from skanomaly._holdout import hold_out
 from skanomaly.base import BaseImageDetector
 from skanomaly.datasets import make_texture_defects
 from skanomaly.detectors._trained_detector import TrainedDetector
@@ -106,6 +107,13 @@ def small_detector(**parameters):
 def fitted(textures):
     """A detector fitted on `textures`; tests must not change it."""
     return small_detector().fit(textures[0].images)
+
+
+def split_of(detector, n_images):
+    """Positions of the images that a fit learns from, and of those that it keeps out."""
+    random_state = np.random.RandomState(detector.random_state)
+    held_out = hold_out(n_images, detector.validation_fraction, None, random_state)
+    return np.setdiff1d(np.arange(n_images), held_out), held_out
 
 
 @pytest.fixture

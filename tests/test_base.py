@@ -196,7 +196,7 @@ def test_extreme_validation_fraction_leaves_images_on_both_sides(fraction):
 
 
 def test_one_image_is_too_few():
-    with pytest.raises(InvalidImageError, match="given 1 image and needs at least 2"):
+    with pytest.raises(InvalidImageError, match="given 1 normal image and needs at least 2"):
         DistanceToMean().fit(random_images(1))
 
 

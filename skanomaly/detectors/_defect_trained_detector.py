@@ -26,8 +26,10 @@ class DefectTrainedDetector(TrainedDetector):
     skanomaly.synthesis.DefectGenerator : What the defects are.
     """
 
-    defects: DefectGenerator | None = parameter(None, DefectGenerator, None)
-    mixed_precision: bool | str = parameter("auto", "boolean", StrOptions({"auto"}))
+    defects: DefectGenerator | None = parameter(None, DefectGenerator, None, affects="training")
+    mixed_precision: bool | str = parameter(
+        "auto", "boolean", StrOptions({"auto"}), affects="training"
+    )
 
     def _train_with_defects(self, module, criterion, images, validation, draw, **settings):
         """Train a network on what ``draw(generator, x, seeds, sources)`` makes of images.

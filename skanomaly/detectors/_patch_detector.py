@@ -57,7 +57,7 @@ class PatchDetector(TrainedDetector):
     channels: tuple[int, ...] = parameter((3, 4, 12, 16), tuple, list)
     kernel_sizes: tuple[int, ...] = parameter((5, 3, 3, 3), tuple, list)
     strides: tuple[int, ...] = parameter((1, 1, 3, 1), tuple, list)
-    n_patches: int = parameter(1000, Interval(Integral, 1, None, closed="left"))
+    n_patches: int = parameter(1000, Interval(Integral, 1, None, closed="left"), affects="training")
     image_size = None
     lr = 3e-3
     train_batch_size = 1

@@ -47,10 +47,12 @@ class TrainedDetector(BaseImageDetector):
         The trained network (`net_.module_`) and its history (`net_.history`).
     """
 
-    max_epochs: int = parameter(20, Interval(Integral, 1, None, closed="left"))
-    lr: float = parameter(1e-3, Interval(Real, 0, None, closed="neither"))
-    lr_schedule: str = parameter("cosine", StrOptions({"cosine", "constant"}))
-    train_batch_size: int = parameter(8, Interval(Integral, 1, None, closed="left"))
+    max_epochs: int = parameter(20, Interval(Integral, 1, None, closed="left"), affects="training")
+    lr: float = parameter(1e-3, Interval(Real, 0, None, closed="neither"), affects="training")
+    lr_schedule: str = parameter("cosine", StrOptions({"cosine", "constant"}), affects="training")
+    train_batch_size: int = parameter(
+        8, Interval(Integral, 1, None, closed="left"), affects="training"
+    )
     callbacks: list[Callable] | None = parameter(None, list, None, affects="nothing")
     checkpoint: str | os.PathLike | None = parameter(
         None, str, os.PathLike, None, affects="nothing"
@@ -111,7 +113,9 @@ class TrainedDetector(BaseImageDetector):
                 f"got random_state={self.random_state!r}"
             )
         path = self._first_checkpoint if stage == 1 else self.checkpoint
-        return Checkpoint(path, self._parameters_that_affect("fit"), followed=stage == 1)
+        return Checkpoint(
+            path, self._parameters_that_affect("maps", "training"), followed=stage == 1
+        )
 
     @property
     def _first_checkpoint(self):

@@ -202,7 +202,9 @@ class FastFlow(FrozenFeatureDetector):
     n_steps: int = parameter(8, Interval(Integral, 1, None, closed="left"))
     hidden_ratio: float = parameter(0.25, Interval(Real, 0, None, closed="neither"))
     kernel_sizes: tuple[int, ...] = parameter((3, 1), tuple, list)
-    weight_decay: float = parameter(1e-5, Interval(Real, 0, None, closed="left"))
+    weight_decay: float = parameter(
+        1e-5, Interval(Real, 0, None, closed="left"), affects="training"
+    )
 
     _small_parameters = {"n_steps": 2}
 

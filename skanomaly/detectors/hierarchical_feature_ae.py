@@ -111,6 +111,12 @@ class HierarchicalFeatureAE(FrozenFeatureDetector):
     weight_decay : float
         Of SGD.
 
+    Attributes
+    ----------
+    level_areas_ : list of int
+        :math:`w_k h_k` of the images that were learnt from, by which "area" divides
+        whatever an image's own size is, so that scores of different sizes compare.
+
     See Also
     --------
     skanomaly.features.FeaturePyramid : The encoder.
@@ -157,8 +163,10 @@ class HierarchicalFeatureAE(FrozenFeatureDetector):
     level_weights: str = parameter("area", StrOptions({"area", "equal"}), affects="scores")
     max_epochs = 60
     lr = 0.4
-    momentum: float = parameter(0.9, Interval(Real, 0, 1, closed="left"))
-    weight_decay: float = parameter(1e-4, Interval(Real, 0, None, closed="left"))
+    momentum: float = parameter(0.9, Interval(Real, 0, 1, closed="left"), affects="training")
+    weight_decay: float = parameter(
+        1e-4, Interval(Real, 0, None, closed="left"), affects="training"
+    )
     train_batch_size = 2
 
     def _maps_of_features(self, f_enc):
@@ -167,9 +175,10 @@ class HierarchicalFeatureAE(FrozenFeatureDetector):
         phi = [normalized_residual(e, d) for e, d in zip(f_enc, f_dec, strict=True)]
         if self.level_weights == "equal":
             return phi
-        return [phi_k / (phi_k.shape[1] * phi_k.shape[2]) for phi_k in phi]
+        return [phi_k / area for phi_k, area in zip(phi, self.level_areas_, strict=True)]
 
     def _net_on(self, levels):
+        self.level_areas_ = [f_k.shape[2] * f_k.shape[3] for f_k in levels]
         return self._make_net(
             HierarchicalDecoder,
             HierarchicalFeatureLoss,

@@ -13,7 +13,6 @@ from sklearn.utils import check_random_state
 from .._parameters import parameter
 from .._sklearn import Interval, StrOptions
 from ..features import PositionwiseGaussian
-from ..images import Regions
 from ._feature_detector import CachedFeatureDetector
 
 
@@ -100,8 +99,8 @@ class PaDiM(CachedFeatureDetector):
         ----------
         X : batch of images
             As for `fit`; one is enough.
-        y : None
-            Ignored.
+        y : None, labels or masks
+            As for `fit`.
         roi : array of bool, sequence of such, or None, default=None
             As for `fit`.
 
@@ -110,21 +109,19 @@ class PaDiM(CachedFeatureDetector):
         self
         """
         if not hasattr(self, "gaussian_"):
-            return self.fit(X, roi=roi)
+            return self.fit(X, y, roi=roi)
         self._validate_params()
-        images = self._open(X)
-        regions = Regions(roi, len(images))
+        updated = self._as_it_is()
+        images, regions, _ = updated._normal_images(X, y, roi, None)
         order = check_random_state(self.random_state).permutation(len(images))
         n_held_out = min(round(self.validation_fraction * len(images)), len(images) - 1)
-        updated = copy.copy(self)
         updated.gaussian_ = copy.deepcopy(self.gaussian_)
         updated._update(images.subset(np.sort(order[n_held_out:])))
         if n_held_out:
             held_out = images.subset(np.sort(order[:n_held_out]))
-            updated._add_validation(
-                updated._map_batches(held_out), regions.subset(held_out.indices)
-            )
-        vars(self).update(vars(updated))
+            of_held_out = regions.subset(np.sort(order[:n_held_out]))
+            updated._add_validation(updated._map_batches(held_out), of_held_out)
+        self._become(updated)
         return self
 
     def _fit_images(self, images, validation):

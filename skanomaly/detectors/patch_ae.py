@@ -177,7 +177,7 @@ class PatchAE(DefectTrainedDetector, FeatureDetector):
     n_neighbors: int = parameter(1, Interval(Integral, 1, None, closed="left"))
     max_epochs = 10
     lr = 1e-4
-    backbone_lr: float = parameter(1e-5, Interval(Real, 0, None, closed="left"))
+    backbone_lr: float = parameter(1e-5, Interval(Real, 0, None, closed="left"), affects="training")
 
     _small_parameters = {"latent_dim": 32, "max_patches": 500}
 

@@ -169,11 +169,15 @@ class PatchRestoration(PatchDetector):
     """
 
     n_codes: int = parameter(64, Interval(Integral, 2, None, closed="left"))
-    commitment_weight: float = parameter(0.25, Interval(Real, 0, None, closed="left"))
+    commitment_weight: float = parameter(
+        0.25, Interval(Real, 0, None, closed="left"), affects="training"
+    )
     prior_width: int = parameter(32, Interval(Integral, 1, None, closed="left"))
     prior_depth: int = parameter(4, Interval(Integral, 1, None, closed="left"))
-    n_prior_patches: int = parameter(250, Interval(Integral, 1, None, closed="left"))
-    prior_lr: float = parameter(3e-3, Interval(Real, 0, None, closed="neither"))
+    n_prior_patches: int = parameter(
+        250, Interval(Integral, 1, None, closed="left"), affects="training"
+    )
+    prior_lr: float = parameter(3e-3, Interval(Real, 0, None, closed="neither"), affects="training")
     likelihood_quantile: float = parameter(0.02, Interval(Real, 0, 1, closed="neither"))
     n_restorations: int = parameter(4, Interval(Integral, 1, None, closed="left"), affects="scores")
     stride: int = parameter(18, Interval(Integral, 1, None, closed="left"), affects="scores")
@@ -204,8 +208,9 @@ class PatchRestoration(PatchDetector):
             In [0, 1], of each image's own size. If the images differ in size, an
             object array (n,) of such images.
         """
-        images = self._open_to_score(X)
-        return stack(self._images_through(self._restored, images), len(images))
+        now = self._as_it_is()
+        images = now._open(X)
+        return stack(now._images_through(now._restored, images), len(images))
 
     def _fit_images(self, images, validation):
         autoencoder = self._make_autoencoder(images.n_channels)

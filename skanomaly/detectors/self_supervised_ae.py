@@ -210,8 +210,10 @@ class SelfSupervisedAE(DefectTrainedDetector):
     dilations: tuple[int, ...] = parameter((1, 2, 4, 8, 16, 32), tuple, list)
     downsampling: int = parameter(4, Interval(Integral, 1, None, closed="left"))
     skip: bool = parameter(True, "boolean")
-    mask_weight: float = parameter(0.05, Interval(Real, 0, 1, closed="both"))
-    crop_size: int | None = parameter(None, Interval(Integral, 1, None, closed="left"), None)
+    mask_weight: float = parameter(0.05, Interval(Real, 0, 1, closed="both"), affects="training")
+    crop_size: int | None = parameter(
+        None, Interval(Integral, 1, None, closed="left"), None, affects="training"
+    )
     max_epochs = 25
     train_batch_size = 1
 
@@ -231,8 +233,9 @@ class SelfSupervisedAE(DefectTrainedDetector):
             In [0, 1], of each image's own size. If the images differ in size, an
             object array (n,) of such images.
         """
-        images = self._open_to_score(X)
-        return stack(self._images_through(self.net_.module_, images), len(images))
+        now = self._as_it_is()
+        images = now._open(X)
+        return stack(now._images_through(now.net_.module_, images), len(images))
 
     def _fit_images(self, images, validation):
         self.min_image_size_ = images.min_size = self.downsampling

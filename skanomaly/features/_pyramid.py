@@ -98,6 +98,10 @@ class FeaturePyramid(nn.Module):
         """Input pixels between neighbouring positions of each level."""
         return self.network.strides
 
+    def train(self, mode=True):
+        """Do nothing: a network that is tuned keeps its batch statistics, too."""
+        return super().train(False)
+
     def tune(self):
         """Let gradients reach the network's weights, until `freeze`; it is then nobody else's."""
         self.network = self.network.private()

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import split_of
 from numpy.testing import assert_allclose
 from scipy import ndimage, stats
 from skorch.callbacks import Callback
@@ -227,7 +228,7 @@ def test_training_lowers_the_loss(fitted):
 
 def validation_loss(detector, X):
     """That of the flows as they are now, on the images kept out of `X`."""
-    _, held_out = detector._hold_out(len(X), np.random.RandomState(0))
+    _, held_out = split_of(detector, len(X))
     levels = detector.encoder_(torch.from_numpy(X[held_out, None] / np.float32(255)))
     with torch.no_grad():
         return float(FlowLoss()(detector.net_.module_(levels), levels))

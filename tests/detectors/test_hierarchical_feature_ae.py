@@ -2,7 +2,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from conftest import small_detector
+from conftest import small_detector, split_of
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 from sklearn.base import clone
@@ -145,7 +145,7 @@ def test_threshold_is_that_of_a_second_pass(fitted, textures):
     """The maps that `_fit_images` returns are those of the validation images."""
     X = textures[0].images
     detector = small_detector()
-    _, held_out = detector._hold_out(len(X), np.random.RandomState(0))
+    _, held_out = split_of(detector, len(X))
     scores = fitted.score_samples(X[held_out])
     assert fitted.offset_ == pytest.approx(quantile_of_new(scores, 0.05), rel=1e-5)
 

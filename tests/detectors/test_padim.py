@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import split_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -181,7 +182,7 @@ def test_number_is_at_most_all_features(textures):
 
 def test_gaussians_are_those_of_the_images_not_held_out(fitted, textures):
     X = textures[0].images
-    train, _ = fitted._hold_out(len(X), np.random.RandomState(0))
+    train, _ = split_of(fitted, len(X))
     f = slow_embedding(fitted, as_pixels(X[train])).astype(float).transpose(0, 2, 3, 1)
     f = f.reshape(len(train), -1, 20)
     deviations = f - f.mean(axis=0)
@@ -230,7 +231,7 @@ def split_as_partial_fit(n, fraction=0.2):
 def test_parts_give_the_gaussians_of_one_pass(fitted, textures):
     parts = np.split(textures[0].images, [7, 15, 17])
     detector = small().fit(parts[0])
-    train, _ = detector._hold_out(len(parts[0]), np.random.RandomState(0))
+    train, _ = split_of(detector, len(parts[0]))
     learned_from = [parts[0][train]]
     for part in parts[1:]:
         assert detector.partial_fit(part) is detector
@@ -291,7 +292,7 @@ def test_failed_partial_fit_leaves_the_detector_as_it_was(textures, kept_out):
 def test_images_of_another_size_are_named(textures, kept_out):
     detector = small(image_size=None)
     X = list(textures[0].images[:10])
-    bad = detector._hold_out(10, np.random.RandomState(0))[kept_out][-1]
+    bad = split_of(detector, 10)[kept_out][-1]
     X[bad] = np.zeros((80, 48), np.uint8)
     named = "image {}: is 80 x 48 pixels, expected 64 x 64 .*set image_size"
     with pytest.raises(InvalidImageError, match=named.format(bad)):

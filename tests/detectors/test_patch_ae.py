@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import split_of
 from numpy.testing import assert_allclose
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
@@ -119,7 +120,7 @@ def test_memory_holds_training_images_and_no_validation_image(textures):
     """Vectors of the images trained on lie in a whole memory; those held out do not."""
     X = textures[0].images
     detector = small(max_patches=10_000).fit(X)
-    train, held_out = detector._hold_out(len(X), np.random.RandomState(0))
+    train, held_out = split_of(detector, len(X))
     assert len(detector.bank_.patches) == len(train) * 8 * 8
     nearest = {}
     for name, indices in (("train", train), ("held out", held_out)):

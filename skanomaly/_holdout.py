@@ -1,0 +1,126 @@
+"""Which images are kept out of training to set the threshold, and what they are worth."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+
+import numpy as np
+
+from .exceptions import ThresholdWarning
+
+# Images that are looked at for near-duplicates, and the side of what is compared of them.
+N_LOOKED_AT, SIDE = 8, 16
+
+
+def hold_out(n_images, fraction, groups, random_state):
+    """The images that are kept out of training.
+
+    Parameters
+    ----------
+    n_images : int
+        Two or more.
+    fraction : float in (0, 1)
+        Of the images.
+    groups : array-like (n_images,) or None
+        Images of one group are on one side.
+    random_state : RandomState
+
+    Returns
+    -------
+    ndarray of int
+        Their positions, sorted: at least one, and not all.
+
+    Raises
+    ------
+    ValueError
+        If there is but one group.
+    """
+    n_wanted = min(max(1, round(fraction * n_images)), n_images - 1)
+    if groups is None:
+        return np.sort(random_state.permutation(n_images)[:n_wanted])
+    _, group, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    if len(sizes) < 2:
+        raise ValueError(
+            "groups holds one group, of which some images cannot be kept out of training; leave "
+            "groups out, or pass images for the threshold as X_val"
+        )
+    order = random_state.permutation(len(sizes))[:-1]  # one is learnt from in any case
+    totals = np.cumsum(sizes[order])
+    n_groups = 1 + int(np.abs(totals - n_wanted).argmin())
+    return np.flatnonzero(np.isin(group, order[:n_groups]))
+
+
+def warn_of_few(n_held_out, false_alarm_rate):
+    """Say what a threshold cannot promise that rests on so few images.
+
+    Parameters
+    ----------
+    n_held_out : int
+    false_alarm_rate : float
+    """
+    if n_held_out * false_alarm_rate >= 1:
+        return
+    needed = math.ceil(1 / false_alarm_rate)
+    lies = "is its score" if n_held_out == 1 else "is extrapolated from their scores"
+    warnings.warn(
+        f"{n_held_out} normal image{'s' if n_held_out > 1 else ''} kept out of training can "
+        f"promise that about 1 in {n_held_out + 1} new ones is flagged, not "
+        f"false_alarm_rate={false_alarm_rate:g}, for which {needed} or more are needed; the "
+        f"threshold {lies}. Fit on more images, or pass normal ones as X_val or to calibrate",
+        ThresholdWarning,
+        stacklevel=_of_caller(),
+    )
+
+
+def warn_of_duplicates(images, train, held_out):
+    """Say so if images kept out of training have near-duplicates among those learnt from.
+
+    Such images stand beside each other as a rule: the next frame of a video, another
+    shot of the same part. So a few that are kept out are compared with their neighbours,
+    and the distances with those of images that are far apart.
+
+    Parameters
+    ----------
+    images : ImageDataset
+    train, held_out : ndarray of int, sorted
+        Positions in `images`.
+    """
+    some = held_out[np.linspace(0, len(held_out) - 1, N_LOOKED_AT, dtype=int)]
+    others = train[np.linspace(0, len(train) - 1, 2 * N_LOOKED_AT, dtype=int)]
+    at = np.searchsorted(train, some)
+    beside = np.stack([train[(at - 1).clip(0)], train[at.clip(0, len(train) - 1)]], axis=1)
+    if len(train) < 4:
+        return
+    thumbnails = {int(i): _thumbnail(images, i) for i in {*some, *others, *beside.flat}}
+
+    def distance(i, j):
+        return float(np.abs(thumbnails[int(i)] - thumbnails[int(j)]).mean())
+
+    nearest = np.array([min(distance(i, j) for j in pair) for i, pair in zip(some, beside)])
+    usual = np.median([distance(i, j) for i in some for j in others if i != j])
+    if np.mean(nearest < 0.1 * usual) > 0.5:
+        warnings.warn(
+            "images kept out of training hardly differ from images beside them that are learnt "
+            "from, as shots of one part do, so that the threshold promises too much; say by "
+            "groups= which belong together, or pass images of other parts as X_val or to calibrate",
+            ThresholdWarning,
+            stacklevel=_of_caller(),
+        )
+
+
+def _of_caller():
+    """The stack level of who called the package."""
+    frame, level = sys._getframe(2), 2
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("skanomaly."):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _thumbnail(images, i):
+    """A grey image of a few pixels, (SIDE, SIDE)."""
+    pixels = images[int(i)].mean(dim=0)
+    rows, columns = (np.linspace(0, n, SIDE + 1).astype(int)[:-1] for n in pixels.shape)
+    sums = np.add.reduceat(np.add.reduceat(pixels.numpy(), rows, axis=0), columns, axis=1)
+    return sums / (pixels.numel() / SIDE**2)
