@@ -1,3 +1,5 @@
+from copy import copy
+
 import joblib
 import numpy as np
 import pytest
@@ -5,7 +7,6 @@ import torch
 from conftest import small_detector, split_of
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
-from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
@@ -53,9 +54,8 @@ def test_loss_is_eqs_5_to_8():
 @pytest.mark.parametrize("smoothing", [4.0, 0.0])
 def test_map_is_eqs_9_to_11(fitted, textures, level_weights, smoothing):
     X = textures[1].images[:3]
-    detector = clone(fitted)
-    vars(detector).update({k: v for k, v in vars(fitted).items() if k.endswith("_")})
-    detector.set_params(level_weights=level_weights, smoothing=smoothing)
+    detector = copy(fitted).set_params(level_weights=level_weights, smoothing=smoothing)
+    detector.calibrate(X)
 
     pixels = torch.from_numpy(X[:, None] / np.float32(255))
     f_enc = FeaturePyramid(n_channels=1, engine="torch")(pixels)

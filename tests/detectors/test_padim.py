@@ -1,4 +1,5 @@
 import pickle
+from copy import copy
 
 import numpy as np
 import pytest
@@ -206,12 +207,8 @@ def test_map_is_the_resized_and_smoothed_distance(fitted, textures, smoothing):
     expected = F.interpolate(torch.from_numpy(phi)[:, None], (64, 64), mode="bilinear")[:, 0]
     if smoothing:
         expected = [ndimage.gaussian_filter(m, smoothing) for m in expected.numpy()]
-    before = fitted.smoothing
-    try:
-        maps = fitted.set_params(smoothing=smoothing).transform(X)
-    finally:
-        fitted.set_params(smoothing=before)
-    assert_allclose(maps, expected, rtol=2e-3)
+    detector = copy(fitted).set_params(smoothing=smoothing).calibrate(X)
+    assert_allclose(detector.transform(X), expected, rtol=2e-3)
 
 
 def test_grid_of_a_network_that_drops_the_border():

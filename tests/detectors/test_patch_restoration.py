@@ -454,7 +454,7 @@ def test_restore_has_each_images_own_size_and_channels(fitted):
     mixed = detector.restore([X[0], X[1, :30, :35]])
     assert mixed.dtype == object
     assert [image.shape for image in mixed] == [(40, 46, 3), (30, 35, 3)]
-    resized = copy(detector).set_params(image_size=(36, 33))
+    resized = small(max_epochs=1, image_size=(36, 33)).fit(X)
     assert resized.restore(X[:2]).shape == (2, 40, 46, 3)
     assert fitted.restore(X[:2, ..., 0]).shape == (2, 40, 46)
 

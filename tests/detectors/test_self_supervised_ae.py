@@ -1,3 +1,5 @@
+from copy import copy
+
 import numpy as np
 import pytest
 import torch
@@ -131,11 +133,7 @@ def test_map_is_the_smoothed_squared_residual(fitted, textures):
 def test_score_reductions(fitted, textures, reduction):
     X = textures[1].images[:3]
     maps = fitted.transform(X)
-    before = fitted.score_reduction
-    try:
-        scores = fitted.set_params(score_reduction=reduction).score_samples(X)
-    finally:
-        fitted.set_params(score_reduction=before)
+    scores = copy(fitted).set_params(score_reduction=reduction).calibrate(X).score_samples(X)
     assert_allclose(scores, [-getattr(np, reduction)(m, axis=(0, 1)) for m in maps], rtol=1e-4)
 
 
