@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..exceptions import InvalidImageError
 from ..images import IMAGE_SUFFIXES
-from ._folder_names import COLOUR, POINTS, fold
+from ._folder_names import COLOUR, POINTS, fold, uncased
 
 # Folders in which systems keep what is no image of the user's.
 _FOREIGN = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}
@@ -28,8 +28,7 @@ class File(NamedTuple):
 
 
 def place_of(folders, stem):
-    folders = map(fold, folders)
-    return (*(name for name in folders if name != COLOUR), stem.casefold())
+    return (*(uncased(name) for name in folders if fold(name) != COLOUR), uncased(stem))
 
 
 def image_stems(mask_stem):
@@ -163,7 +162,7 @@ def check_neighbours(images):
     """Refuse files among the images that may be masks of others, or copies."""
     by_name = {}
     for image in images:
-        by_name.setdefault((image.path.parent, image.path.stem.casefold()), []).append(image.path)
+        by_name.setdefault((image.path.parent, uncased(image.path.stem)), []).append(image.path)
     for (folder, stem), paths in by_name.items():
         if len(paths) > 1:
             raise InvalidImageError(

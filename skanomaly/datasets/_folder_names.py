@@ -6,9 +6,14 @@ import re
 import unicodedata
 
 
+def uncased(name):
+    """A name without regard to case, and to how a file system stores its accents."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def fold(name):
     """A name without case, spaces and punctuation: "Non-Defective" is "nondefective"."""
-    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFC", name).casefold())
+    return re.sub(r"[\W_]+", "", uncased(name))
 
 
 def _folded(names):

@@ -15,13 +15,22 @@ from ._folder_files import (
     place_of,
     without_repeats,
 )
-from ._folder_names import ALL_SPLITS, GOOD, IMAGES, SPLITS, fold, may_be_good, says_nothing
+from ._folder_names import (
+    ALL_SPLITS,
+    GOOD,
+    IMAGES,
+    SPLITS,
+    fold,
+    may_be_good,
+    says_nothing,
+    uncased,
+)
 
 _HERE = "."  # stands for images that lie in the folder of the split directly
 _SAY_WHICH = (
     "say which folders are good with good_folders=[...], and which are not with "
-    'defect_folders=[...]; "." stands for the images directly in it, and with both given, the '
-    "rest is left out"
+    'defect_folders=[...]; "." stands for the images directly in it, and with defect_folders '
+    "given, the rest is left out"
 )
 
 
@@ -73,7 +82,7 @@ def scan_folder(root, split, names):
     images = without_repeats(sorted(images), tree)
     check_neighbours(images)
     if not images:
-        raise InvalidImageError(_nothing(tree, split), path=str(root))
+        raise InvalidImageError(_nothing(tree, split if splits else None), path=str(root))
     return Scan(
         split if splits else None,
         images,
@@ -262,9 +271,9 @@ class _Sorter:
     def _have_masks(self, folder_names):
         homes = [f for f in folders_in(self.tree.root) if self.names.is_mask_folder(f.name)]
         homes += [f for home in homes for f in folders_in(home) if fold(f.name) in ALL_SPLITS]
-        with_masks = {fold(folder.name) for home in homes for folder in folders_in(home)}
+        with_masks = {uncased(folder.name) for home in homes for folder in folders_in(home)}
         with_masks |= {mask.place[0] for mask in self.tree.masks if len(mask.place) > 1}
-        return all(fold(name) in with_masks for name in folder_names)
+        return all(uncased(name) in with_masks for name in folder_names)
 
     def _take(self, container, name, holding, kinds):
         kind, found = kinds[name], holding[name]

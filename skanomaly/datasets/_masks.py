@@ -39,7 +39,7 @@ def match_masks(images, dropped, masks):
     for mask in masks:
         found, source = _images_of(mask, by_place, by_stem)
         if len(found) != 1:
-            matches = " and ".join(str(everything[i].path) for i in found[:2]) or "no image"
+            matches = " and ".join(sorted(str(everything[i].path) for i in found)[:2]) or "no image"
             raise InvalidImageError(
                 f"the mask matches {matches}; a mask lies in folders of the same names as its "
                 "image does below the split, and is called like it or like it with _mask. Move "
