@@ -56,6 +56,14 @@ def test_mvtec_3d(tmp_path):
     assert 'MVTec 3D-AD, category "bagel"' in test.DESCR
 
 
+def test_points_beside_images(tmp_path):
+    root = lay_out(tmp_path, ["train/good/0.png"])
+    write(root / "train/good/xyz/0.tiff", np.ones((8, 10), np.float32))
+    train = load_image_folder(root)
+    assert kinds(train) == {"train/good/0.png": "good"}
+    assert train.left_out == {"train/good/xyz/": "points in space, not images"}
+
+
 def test_missing_mask_of_mvtec_3d(tmp_path):
     root = lay_out(
         tmp_path,
@@ -243,9 +251,10 @@ def test_what_is_in_neither_list_is_left_out(tmp_path):
     assert f"- 3 x {reason}" in test.DESCR
 
 
-def test_good_name_that_was_not_told_is_no_defect(tmp_path):
-    root = lay_out(tmp_path, ["test/part/0.png", "test/good/0.png"])
-    with pytest.raises(InvalidImageError, match="'good' looks good, but is not known or told"):
+@pytest.mark.parametrize("name", ["good", "i.O.", "defect free"])
+def test_good_name_that_was_not_told_is_no_defect(tmp_path, name):
+    root = lay_out(tmp_path, ["test/part/0.png", f"test/{name}/0.png"])
+    with pytest.raises(InvalidImageError, match=f"'{name}' looks good, but is not known or told"):
         load_image_folder(root, split="test", good_folders=["part"])
 
 
