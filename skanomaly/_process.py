@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import threading
 from contextlib import contextmanager
@@ -46,6 +47,40 @@ def exporting():
 def is_exporting():
     """Whether this thread is exporting; PyTorch's own function says whether any thread is."""
     return getattr(_exports, "depth", 0) > 0
+
+
+def this_process():
+    """What tells this process from all others: host, number, and when it began.
+
+    Returns
+    -------
+    (str, int, str)
+    """
+    return platform.node(), os.getpid(), _began(os.getpid())
+
+
+def is_running(process):
+    """Whether a process that `this_process` named is at work on this machine.
+
+    Parameters
+    ----------
+    process : (str, int, str)
+
+    Returns
+    -------
+    bool
+    """
+    host, number, began = process
+    return host == platform.node() and began != "" and _began(int(number)) == began
+
+
+def _began(number):
+    """When a process began, in the kernel's own units; empty if it is not there or not known."""
+    try:
+        with open(f"/proc/{number}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
 
 
 def _one_thread():

@@ -443,8 +443,9 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
             left_out = f" ({self.n_left_out_} more are anomalous by y)" if self.n_left_out_ else ""
             raise InvalidImageError(
                 f"{type(self).__name__} was given {n_images} normal image"
-                f"{'' if n_images == 1 else 's'}{left_out} and needs at least 2: one to learn from and one, kept out of training, to set the threshold; "
-                "or pass images for the threshold as X_val"
+                f"{'' if n_images == 1 else 's'}{left_out} and needs at least 2: one to learn from "
+                "and one, kept out of training, to set the threshold; or pass images for the "
+                "threshold as X_val"
             )
 
     def _add_validation(self, batches, regions):

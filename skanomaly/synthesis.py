@@ -621,6 +621,10 @@ class CorruptionDataset(Dataset):
     def __len__(self):
         return len(self.images)
 
+    def digest(self):
+        """Of the images that are drawn onto, and of those that textures are cut from."""
+        return [self.images.digest(), self.sources.digest()]
+
     def __getitems__(self, indices):
         """The batch (pixels, seeds, sources) of these images."""
         seeds = indices if self.fixed else torch.randint(2**62, (len(indices),)).tolist()
@@ -657,7 +661,7 @@ class _Cuts:
     """Images of one size: whole ones, or random squares of larger ones."""
 
     def __init__(self, images, crop_size, n_jobs, size=None):
-        self.indices, self.crop_size = images.indices, crop_size
+        self.indices, self.crop_size, self.digest = images.indices, crop_size, images.digest
         self.images = images.in_memory(n_jobs=n_jobs)
         first = (crop_size, crop_size) if crop_size else tuple(self.images[0].shape[1:])
         self.size = first if size is None else size

@@ -157,7 +157,7 @@ class PatchDataset(Dataset):
     """
 
     def __init__(self, images, patch_size, n_patches, *, fixed=False, n_jobs=None):
-        self.images = images.in_memory(n_jobs=n_jobs)
+        self.images, self.digest = images.in_memory(n_jobs=n_jobs), images.digest
         self.patch_size, self.n_patches, self.fixed = patch_size, n_patches, fixed
 
     def drawing(self, n_patches):

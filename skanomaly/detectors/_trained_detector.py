@@ -32,9 +32,10 @@ class TrainedDetector(BaseImageDetector):
     callbacks : list of skorch callbacks or None
         Further ones, such as `skorch.callbacks.EarlyStopping`.
     checkpoint : path or None
-        File that keeps the state of the training after each epoch. A fit that
-        finds it there goes on from it, to the same result as without the
-        interruption, and removes it at the end. Needs an int as `random_state`.
+        File that keeps the state of the training after each epoch. A fit of the same
+        images, parameters and `random_state`, an int, that finds it there goes on
+        from it, to the same result as without the interruption, and removes it at
+        the end; `max_epochs` may be larger than before. Any other fit refuses it.
     random_state : int, RandomState or None
         Decides the images kept out of training, the networks' start, the batches and
         all else that is drawn.
@@ -106,16 +107,28 @@ class TrainedDetector(BaseImageDetector):
         }
         return AnomalyNet(module, criterion, **(from_parameters | settings))
 
-    def _checkpoint(self, stage):
+    def _validate_params(self):
+        super()._validate_params()
+        if self.checkpoint is None:
+            return
         if not isinstance(self.random_state, Integral):
             raise ValueError(
                 "checkpoint needs an int as random_state, by which a later fit draws the same; "
                 f"got random_state={self.random_state!r}"
             )
+        folder = Path(self.checkpoint).parent
+        if not folder.is_dir() or Path(self.checkpoint).is_dir():
+            problem = "is a folder" if folder.is_dir() else f"there is no folder {folder}"
+            raise ValueError(
+                f"checkpoint={str(self.checkpoint)!r} cannot be written: {problem}; name a file in "
+                "a folder that exists"
+            )
+
+    def _checkpoint(self, stage):
         path = self._first_checkpoint if stage == 1 else self.checkpoint
-        return Checkpoint(
-            path, self._parameters_that_affect("maps", "training"), followed=stage == 1
-        )
+        settings = self._parameters_that_affect("maps", "scores", "training")
+        del settings["max_epochs"]  # more of them may follow
+        return Checkpoint(path, (type(self).__name__, settings), followed=stage == 1)
 
     @property
     def _first_checkpoint(self):

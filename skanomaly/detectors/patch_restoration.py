@@ -122,9 +122,9 @@ class PatchRestoration(PatchDetector):
         trainings, one after the other.
     checkpoint : path or None
         File that keeps the state of the training after each epoch, with another
-        beside it for the first of the two. A fit that finds them there goes on, to
-        the same result as without the interruption, and removes them at the end.
-        Needs an int as `random_state`.
+        beside it for the first of the two. A fit of the same images, parameters and
+        `random_state`, an int, that finds them there goes on, to the same result as
+        without the interruption, and removes them at the end. Any other refuses them.
 
     Attributes
     ----------
@@ -235,7 +235,7 @@ class PatchRestoration(PatchDetector):
             stage=2,
         )
         if self.checkpoint is not None:
-            self._first_checkpoint.unlink(missing_ok=True)
+            dict(self.net_.callbacks_)["checkpoint"].remove()
         self._place(self._device)
         self.log_likelihood_threshold_ = self._likelihood_quantile(patches[0])
         self.noise_seed_ = int(torch.randint(2**31, ()))

@@ -20,10 +20,12 @@ class FeatureDataset(Dataset):
         One a level, in channels-last memory.
     sizes : sequence of (int, int), length n
         Each image's own height and width.
+    digest : callable or None, default=None
+        Gives what says which images, and which network's features, these are.
     """
 
-    def __init__(self, levels, sizes):
-        self.levels, self.sizes = tuple(levels), list(sizes)
+    def __init__(self, levels, sizes, digest=None):
+        self.levels, self.sizes, self.digest = tuple(levels), list(sizes), digest
 
     def __len__(self):
         return len(self.sizes)

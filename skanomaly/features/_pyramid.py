@@ -170,7 +170,8 @@ class FeaturePyramid(nn.Module):
             for level, feature in zip(levels, features, strict=True):
                 level[start:stop] = feature.cpu()
             own_sizes += sizes
-        return FeatureDataset(levels, own_sizes)
+        network = self.network.digest
+        return FeatureDataset(levels, own_sizes, lambda: [network, images.digest()])
 
     def require_size(self, images):
         """Have images smaller than the largest stride refused when they are read.

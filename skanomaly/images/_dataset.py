@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -173,6 +174,31 @@ class ImageDataset:
             if n_bytes > max_bytes:
                 return self
         return kept
+
+    def digest(self):
+        """What says which images these are: files by name, size and time, others by content.
+
+        Returns
+        -------
+        str
+        """
+        digest = hashlib.sha256(repr((self.image_size, self.value_range)).encode())
+        for index in map(int, self.indices):
+            path = self._path(index)
+            if path is None:
+                image = to_array(self.X[index])
+                digest.update(f"{image.shape} {image.dtype}".encode())
+                digest.update(np.ascontiguousarray(image))
+            else:
+                status = os.stat(path)
+                found = os.path.abspath(path), status.st_size, status.st_mtime_ns
+                digest.update(repr(found).encode())
+        return digest.hexdigest()
+
+    def _path(self, index):
+        """The file that an image of `X` comes from, or None."""
+        image = self.X.paths[index] if isinstance(self.X, ImageFiles) else self.X[index]
+        return os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
 
     def _same_sized(self, images):
         for _, group in groupby(images, key=lambda image: (image.shape, image.dtype)):

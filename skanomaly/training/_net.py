@@ -13,6 +13,8 @@ from skorch.utils import to_device
 
 from ..exceptions import TrainingError
 from ._callbacks import EpochProgress
+from ._checkpoint import Checkpoint
+from ._interrupt import InterruptKey, is_within_own
 
 
 class AnomalyNet(NeuralNet):
@@ -50,6 +52,7 @@ class AnomalyNet(NeuralNet):
     ):
         self.prepare_batch = prepare_batch
         self.mixed_precision = mixed_precision
+        self.data_digests = None
         super().__init__(
             module,
             criterion,
@@ -94,11 +97,17 @@ class AnomalyNet(NeuralNet):
         Parameters
         ----------
         train, validation : torch.utils.data.Dataset
+            With a method ``digest``, which says by which images they are, if the
+            training is to be kept in a `Checkpoint`.
 
         Returns
         -------
         self
         """
+        if any(
+            isinstance(callback, Checkpoint) for callback in map(_callback, self.callbacks or [])
+        ):
+            self.data_digests = [part.digest() for part in (train, validation)]
         return self.set_params(train_split=predefined_split(validation)).fit(train)
 
     def fit_loop(self, X, y=None, epochs=None, **kwargs):
@@ -109,7 +118,13 @@ class AnomalyNet(NeuralNet):
         if epochs is None:
             done = len(self.history) - self._n_epochs_before
             epochs = 0 if self.finished else self.max_epochs - done
-        super().fit_loop(X, y, epochs=epochs, **kwargs)
+        try:
+            with InterruptKey() as self._key:
+                super().fit_loop(X, y, epochs=epochs, **kwargs)
+        finally:
+            for _, callback in self.callbacks_:
+                if isinstance(callback, Checkpoint):
+                    callback.release()
         self.interrupted = False
         return self
 
@@ -137,8 +152,10 @@ class AnomalyNet(NeuralNet):
         """As skorch's, and tell a callback's wish to stop from the user's."""
         try:
             super().notify(method_name, **cb_kwargs)
-        except KeyboardInterrupt:  # how skorch's EarlyStopping asks for the end
-            self.interrupted = method_name != "on_epoch_end"
+        except KeyboardInterrupt as interrupt:  # how skorch's EarlyStopping asks for the end
+            self.interrupted = (
+                method_name != "on_epoch_end" or self._key.was_pressed or is_within_own(interrupt)
+            )
             raise
 
     def partial_fit(self, *args, **kwargs):
@@ -151,6 +168,7 @@ class AnomalyNet(NeuralNet):
         # The data served the fit; a pickle must not carry them along, nor need
         # the device they were trained on.
         self.set_params(train_split=None)
+        self.data_digests = self._key = None
         self.prepare_batch = None
         self.module_.cpu()
         self.optimizer_.load_state_dict(self.optimizer_.state_dict())  # follows its parameters
@@ -167,6 +185,11 @@ class AnomalyNet(NeuralNet):
                     f"the loss is {losses[-1]} in epoch {len(self.history)}; "
                     f"try a learning rate below lr={self.lr}"
                 )
+
+
+def _callback(named):
+    """A callback of a list whose items are callbacks, or pairs of a name and one."""
+    return named[1] if isinstance(named, tuple) else named
 
 
 def use_bfloat16(mixed_precision, device):

@@ -1,15 +1,31 @@
 import math
 import pickle
+import platform
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from conftest import small
+from sklearn.model_selection import cross_validate
 from skorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from skanomaly import _process
 from skanomaly.exceptions import TrainingError
-from skanomaly.training import AnomalyNet, Checkpoint, KeepBest, LearningRate, use_bfloat16
+from skanomaly.model_selection import NormalKFold
+from skanomaly.training import (
+    AnomalyNet,
+    Checkpoint,
+    KeepBest,
+    LearningRate,
+    _checkpoint,
+    use_bfloat16,
+)
 
 
 def linear_net(**parameters):
@@ -23,9 +39,14 @@ def linear_net(**parameters):
     )
 
 
+class Data(TensorDataset):
+    def digest(self):
+        return self.tensors[0].tolist()
+
+
 def identity_data(n=32, scale=1.0):
     x = scale * torch.randn(n, 3, generator=torch.Generator().manual_seed(0))
-    return TensorDataset(x, x)
+    return Data(x, x)
 
 
 def test_learns_and_keeps_both_losses():
@@ -217,22 +238,141 @@ def test_finished_training_that_another_follows_is_not_repeated(tmp_path):
     assert torch.equal(torch.get_rng_state(), random)
 
 
-@pytest.mark.parametrize(
-    "change", [{"max_epochs": 9}, {"batch_size": 7}, {"module__bias": False}], ids=str
-)
+def test_fits_at_the_same_time_have_files_of_their_own(left_behind, monkeypatch):
+    monkeypatch.setattr(_checkpoint, "_is_under_way", lambda writer: True)
+    before = left_behind.read_bytes()
+    data = identity_data(31), identity_data(8)
+    with pytest.raises(KeyboardInterrupt):
+        checkpointed(left_behind, callbacks=[InterruptInSecondEpoch()]).fit_on(*data)
+    beside = [path for path in left_behind.parent.iterdir() if path != left_behind]
+    assert len(beside) == 1
+    resumed = checkpointed(left_behind).fit_on(*data)
+    torch.manual_seed(0)
+    through = linear_net(lr=0.1).fit_on(*data)
+    assert torch.equal(resumed.module_.weight, through.module_.weight)
+    assert list(left_behind.parent.iterdir()) == [left_behind]
+    assert left_behind.read_bytes() == before
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 7}, {"module__bias": False}], ids=str)
 def test_checkpoint_of_another_fit_is_refused(left_behind, change):
-    with pytest.raises(TrainingError, match="fit of other settings.*remove it"):
+    with pytest.raises(TrainingError, match="fit of other parameters.*remove it"):
         checkpointed(left_behind, **change).fit_on(identity_data(), identity_data(8))
     assert left_behind.exists()
 
 
-def test_checkpoint_of_another_seed_or_other_images_is_refused(left_behind):
+@pytest.mark.parametrize("data", [(31, 1.0, 8), (32, 1.01, 8), (32, 1.0, 7)])
+def test_checkpoint_of_other_images_is_refused(left_behind, data):
+    n, scale, n_validation = data
+    with pytest.raises(TrainingError, match="fit of other images"):
+        checkpointed(left_behind).fit_on(identity_data(n, scale), identity_data(n_validation))
+
+
+def test_checkpoint_of_another_seed_is_refused(left_behind):
     net = checkpointed(left_behind)
     torch.manual_seed(1)
-    with pytest.raises(TrainingError, match="fit of other settings"):
+    with pytest.raises(TrainingError, match="fit of other random_state"):
         net.fit_on(identity_data(), identity_data(8))
-    with pytest.raises(TrainingError, match="number of images"):
-        checkpointed(left_behind).fit_on(identity_data(31), identity_data(8))
+
+
+def test_training_may_go_on_for_more_epochs(left_behind):
+    data = identity_data(), identity_data(8)
+    torch.manual_seed(0)
+    through = linear_net(lr=0.1, max_epochs=7).fit_on(*data)
+    resumed = checkpointed(left_behind, max_epochs=7).fit_on(*data)
+    assert torch.equal(resumed.module_.weight, through.module_.weight)
+    assert len(resumed.history) == 7
+
+
+def spoil(path, change):
+    state = torch.load(path, weights_only=True)
+    change(state)
+    torch.save(state, path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state["module"]["weight"].fill_(torch.nan),
+        lambda state: state["module"]["bias"].fill_(torch.inf),
+        lambda state: state.update(finished=True) or state["module"]["bias"].fill_(torch.nan),
+        lambda state: state.pop("random"),
+        lambda state: state.update(fit="anything"),
+        lambda state: state["module"].pop("bias"),
+        lambda state: state.update(history="[}"),
+        lambda state: state.update(random=torch.zeros(3, dtype=torch.uint8)),
+    ],
+)
+def test_damaged_checkpoint_is_refused(left_behind, change):
+    spoil(left_behind, change)
+    before = left_behind.read_bytes()
+    with pytest.raises(TrainingError, match="(?s)is no checkpoint, or is damaged.*remove it"):
+        checkpointed(left_behind).fit_on(identity_data(), identity_data(8))
+    assert left_behind.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", bytes(3000)])
+def test_file_that_is_no_checkpoint_is_left_alone(tmp_path, content):
+    path = tmp_path / "c.pt"
+    path.write_bytes(content)
+    with pytest.raises(TrainingError, match="is no checkpoint"):
+        checkpointed(path).fit_on(identity_data(), identity_data(8))
+    assert path.read_bytes() == content
+
+
+def test_who_is_under_way(tmp_path):
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    began = _process._began(other.pid)
+    assert _process.is_running((platform.node(), other.pid, began)) == (began != "")
+    assert not _process.is_running((platform.node(), other.pid, "0"))
+    assert not _process.is_running(("elsewhere", other.pid, began))
+    other.communicate(b"\n")
+    assert not _process.is_running((platform.node(), other.pid, began))
+    assert not _checkpoint._is_under_way([*_process.this_process(), "a training of before"])
+
+
+class PressTheKey(Callback):
+    """Interrupts as the key does, at the end of an epoch, when callbacks may ask for the end."""
+
+    def on_epoch_end(self, net, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+
+
+class AskForTheEnd(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        raise KeyboardInterrupt
+
+
+def test_the_key_at_the_end_of_an_epoch_is_no_early_stopping(tmp_path):
+    path, handler = tmp_path / "c.pt", signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        checkpointed(path, callbacks=[PressTheKey()]).fit_on(identity_data(), identity_data(8))
+    assert signal.getsignal(signal.SIGINT) is handler
+    net = linear_net(callbacks=[AskForTheEnd()]).fit_on(identity_data(), identity_data(8))
+    assert len(net.history) == 1
+
+
+def test_an_interrupt_while_the_checkpoint_is_written_keeps_the_one_before(
+    left_behind, monkeypatch
+):
+    before = left_behind.read_bytes()
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checkpointed(left_behind).fit_on(identity_data(), identity_data(8))
+    assert left_behind.read_bytes() == before
+    assert list(left_behind.parent.iterdir()) == [left_behind]
+
+
+def test_fits_in_threads_hear_no_key():
+    with ThreadPoolExecutor(2) as pool:
+        fits = [
+            pool.submit(linear_net().fit_on, identity_data(), identity_data(8)) for _ in range(4)
+        ]
+    assert all(len(fit.result().history) == 3 for fit in fits)
 
 
 def test_diverged_training_keeps_the_last_good_epoch(tmp_path):
@@ -241,3 +381,51 @@ def test_diverged_training_keeps_the_last_good_epoch(tmp_path):
     with pytest.raises(TrainingError):
         net.fit_on(identity_data(), identity_data(8))
     assert (tmp_path / "c.pt").exists()
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_folds_may_name_one_checkpoint(n_jobs, textures, tmp_path):
+    X, y = textures[1].images, textures[1].target
+    settings = {"cv": NormalKFold(3), "scoring": "roc_auc", "error_score": "raise"}
+    found, expected = (
+        cross_validate(
+            small("HierarchicalFeatureAE", max_epochs=3, checkpoint=checkpoint),
+            *(X, y),
+            n_jobs=n_jobs,
+            **settings,
+        )["test_score"]
+        for checkpoint in (tmp_path / "c.pt", None)
+    )
+    np.testing.assert_array_equal(found, expected)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_fit_of_other_images_refuses_a_detectors_checkpoint(textures, tmp_path):
+    X, checkpoint = textures[0].images, tmp_path / "c.pt"
+    stop = [InterruptInSecondEpoch()]
+    with pytest.raises(KeyboardInterrupt):
+        small("FastFlow", checkpoint=checkpoint, callbacks=stop).fit(X[:12])
+    for images, parameters, what in (
+        (X[12:], {}, "images"),
+        (X[:12], {"n_steps": 3}, "parameters"),
+        (X[:12], {"random_state": 1}, "images and random_state"),
+    ):
+        with pytest.raises(TrainingError, match=f"fit of other .*{what}"):
+            small("FastFlow", checkpoint=checkpoint, **parameters).fit(images)
+    small("FastFlow", checkpoint=checkpoint).fit(X[:12])
+    assert not checkpoint.exists()
+
+
+@pytest.mark.parametrize("name", ["missing/c.pt", "."])
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_work_begins(
+    name, textures, tmp_path
+):
+    def images():
+        raise AssertionError("was read")
+
+    class Unread(list):
+        def __getitem__(self, index):
+            images()
+
+    with pytest.raises(ValueError, match="checkpoint=.* cannot be written: .*name a file"):
+        small("FastFlow", checkpoint=tmp_path / name).fit(Unread([1, 2, 3]))
