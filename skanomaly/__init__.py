@@ -3,10 +3,9 @@
 from importlib import import_module
 
 from ._public import public_classes
+from ._version import __version__
 from .exceptions import InvalidImageError
 from .images import ImageFiles
-
-__version__ = "0.1.0"
 
 # What is imported when it is first asked for, because PyTorch takes longer to import
 # than everything else together.
@@ -18,7 +17,7 @@ _LAZY = {
     "save": "deployment.files",
 }
 
-__all__ = ["ImageFiles", "InvalidImageError", *_LAZY]
+__all__ = ["ImageFiles", "InvalidImageError", "__version__", *_LAZY]
 
 
 def __getattr__(name):

@@ -18,7 +18,7 @@ from .deployment.onnx_export import export_onnx as export_onnx
 from .exceptions import InvalidImageError as InvalidImageError
 from .images._files import ImageFiles as ImageFiles
 
-__version__: str
+__version__: str = ...
 
 class FastFlow(BaseImageDetector):
     """Detect defects as features that are unlikely under a normalising flow."""
@@ -55,6 +55,8 @@ class FastFlow(BaseImageDetector):
     validation_maxima_: Any
     map_threshold_: Any
     n_channels_in_: Any
+    n_left_out_: Any
+    fitted_parameters_: Any
     encoder_: Any
     min_image_size_: Any
 
@@ -119,12 +121,15 @@ class HierarchicalFeatureAE(BaseImageDetector):
     level_weights: str
     momentum: float
     weight_decay: float
+    level_areas_: Any
     net_: Any
     offset_: Any
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
     n_channels_in_: Any
+    n_left_out_: Any
+    fitted_parameters_: Any
     encoder_: Any
     min_image_size_: Any
 
@@ -191,6 +196,8 @@ class PaDiM(BaseImageDetector):
     validation_maxima_: Any
     map_threshold_: Any
     n_channels_in_: Any
+    n_left_out_: Any
+    fitted_parameters_: Any
 
     def __init__(
         self,
@@ -262,6 +269,8 @@ class PatchAE(BaseImageDetector):
     validation_maxima_: Any
     map_threshold_: Any
     n_channels_in_: Any
+    n_left_out_: Any
+    fitted_parameters_: Any
     encoder_: Any
     min_image_size_: Any
 
@@ -342,6 +351,8 @@ class PatchLatentSVM(BaseImageDetector):
     validation_maxima_: Any
     map_threshold_: Any
     n_channels_in_: Any
+    n_left_out_: Any
+    fitted_parameters_: Any
 
     def __init__(
         self,
@@ -412,6 +423,8 @@ class PatchReconstruction(BaseImageDetector):
     validation_maxima_: Any
     map_threshold_: Any
     n_channels_in_: Any
+    n_left_out_: Any
+    fitted_parameters_: Any
 
     def __init__(
         self,
@@ -487,6 +500,8 @@ class PatchRestoration(BaseImageDetector):
     validation_maxima_: Any
     map_threshold_: Any
     n_channels_in_: Any
+    n_left_out_: Any
+    fitted_parameters_: Any
 
     def __init__(
         self,
@@ -564,6 +579,8 @@ class SelfSupervisedAE(BaseImageDetector):
     validation_maxima_: Any
     map_threshold_: Any
     n_channels_in_: Any
+    n_left_out_: Any
+    fitted_parameters_: Any
 
     def __init__(
         self,

@@ -15,7 +15,6 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from . import __version__
 from ._device import resolve_device
 from ._holdout import hold_out, warn_of_duplicates, warn_of_few
 from ._modules import fitted_modules, on_cpu, place
@@ -23,6 +22,7 @@ from ._parameters import DeclaredParameters, parameter
 from ._random import drawing_from, seeded_generator
 from ._sklearn import Interval, StrOptions
 from ._validation import image_labels
+from ._version import __version__
 from .calibration import quantile_of_new, verdicts
 from .exceptions import InvalidImageError, NonFiniteMapError
 from .images import ImageDataset, Regions, stack

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import skanomaly
+from importlib import import_module
 
 from .._public import public_classes
 
@@ -21,7 +21,8 @@ def all_detectors():
     >>> dict(all_detectors())["PaDiM"]
     <class 'skanomaly.detectors.padim.PaDiM'>
     """
-    return [(name, getattr(skanomaly, name)) for name in sorted(public_classes("detectors"))]
+    modules = sorted(public_classes("detectors").items())
+    return [(name, getattr(import_module(f"skanomaly.{m}"), name)) for name, m in modules]
 
 
 def small_detector(detector_class, **parameters):

@@ -37,13 +37,17 @@ def stub():
     str
     """
     classes = public_classes("detectors", "compose")
-    others = {name: getattr(skanomaly, name) for name in skanomaly.__all__ if name not in classes}
+    others = {
+        name: getattr(skanomaly, name)
+        for name in skanomaly.__all__
+        if name not in (*classes, "__version__")
+    }
     imports = sorted(
         f"from .{value.__module__.removeprefix('skanomaly.')} import {name} as {name}"
         for name, value in others.items()
     )
     bodies = [_class_stub(getattr(skanomaly, name)) for name in classes]
-    return "\n".join([_HEADER + "\n".join(imports), "", "__version__: str", "", *bodies])
+    return "\n".join([_HEADER + "\n".join(imports), "", "__version__: str = ...", "", *bodies])
 
 
 def _class_stub(cls):
