@@ -20,7 +20,7 @@ from ._holdout import hold_out, warn_of_duplicates, warn_of_few
 from ._modules import fitted_modules, on_cpu, place
 from ._parameters import DeclaredParameters, parameter
 from ._random import drawing_from, seeded_generator
-from ._sklearn import Interval, StrOptions
+from ._sklearn import Interval, Numbers, StrOptions
 from ._validation import image_labels
 from ._version import __version__
 from .calibration import quantile_of_new, verdicts
@@ -49,8 +49,8 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
 
     Whatever torch module it fits is an attribute, or the module of a skorch net
     that is one: the base class moves them between devices. When it fits, a method
-    that cannot take small images sets ``min_image_size_``, in pixels, and one that
-    takes images of one size only sets ``required_size_``, (height, width).
+    that cannot take small images calls ``_need_size(n_pixels, images, validation)``, and
+    one that takes images of one size only sets ``required_size_``, (height, width).
 
     What is its own it declares as annotated attributes, see `skanomaly._parameters`; its
     parameters under which a fit on a few images of 64 x 64 takes a second are
@@ -103,9 +103,11 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
     """
 
     image_size: int | tuple[int, int] | None = parameter(
-        256, Interval(Integral, 1, None, closed="left"), tuple, list, None
+        256, Interval(Integral, 1, None, closed="left"), Numbers(Integral, 1, length=2), None
     )
-    value_range: tuple[float, float] | None = parameter(None, tuple, list, None)
+    value_range: tuple[float, float] | None = parameter(
+        None, Numbers(Real, -np.inf, length=2, ascending=True), None
+    )
     smoothing: float = parameter(4.0, Interval(Real, 0, None, closed="left"), affects="scores")
     score_reduction: str | float = parameter(
         "max",
@@ -484,6 +486,17 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
                     f"{name} of {type(self).__name__} is {value!r} and was {before!r} when the "
                     f"threshold was set; {way_out}, or set it back"
                 )
+
+    def _need_size(self, n_pixels, *parts):
+        """Have smaller images refused when they are read, and a smaller `image_size` at once."""
+        self.min_image_size_ = n_pixels
+        for part in parts:
+            part.min_size = n_pixels
+        if self.image_size is not None and min(self._seen_size) < n_pixels:
+            raise ValueError(
+                f"image_size={self.image_size} of {type(self).__name__} is smaller than the "
+                f"{n_pixels} pixels that it needs with its other parameters; choose a larger one"
+            )
 
     def _parameters_that_affect(self, *what):
         """Values of the parameters that are declared to affect one of these, by name."""

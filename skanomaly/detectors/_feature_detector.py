@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from numbers import Integral
 
 import torch
 from joblib import Memory
 
 from .._parameters import parameter
-from .._sklearn import HasMethods, StrOptions
+from .._sklearn import HasMethods, Numbers, StrOptions
 from ..base import BaseImageDetector
 from ..features import FeaturePyramid
 from ._trained_detector import TrainedDetector
@@ -42,7 +43,7 @@ class FeatureDetector(BaseImageDetector):
 
     backbone: str = parameter("tf_efficientnet_lite0", str)
     weights: str | os.PathLike | None = parameter("imagenet", str, os.PathLike, None)
-    layers: tuple[int, ...] = parameter((1, 2, 3), tuple, list)
+    layers: tuple[int, ...] = parameter((1, 2, 3), Numbers(Integral, 0, ascending=True))
     engine: str = parameter("auto", StrOptions({"auto", "onnx", "torch"}), affects="nothing")
 
     def _open_encoder(self, images, validation):
@@ -55,9 +56,7 @@ class FeatureDetector(BaseImageDetector):
             engine=self.engine,
             memory=getattr(self, "memory", None),  # drawn defects are never seen again
         ).to(self._device)
-        self.min_image_size_ = max(self.encoder_.strides)
-        for part in (images, validation):
-            self.encoder_.require_size(part)
+        self._need_size(max(self.encoder_.strides), images, validation)
 
 
 class CachedFeatureDetector(FeatureDetector):

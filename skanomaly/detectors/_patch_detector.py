@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .._parameters import parameter
-from .._sklearn import Interval
-from ..exceptions import InvalidImageError
+from .._sklearn import Interval, Numbers
 from ._patch_autoencoder import ConvAutoEncoder
 from ._patches import PatchDataset
 from ._trained_detector import TrainedDetector
@@ -54,9 +53,9 @@ class PatchDetector(TrainedDetector):
     """
 
     patch_size: int = parameter(63, Interval(Integral, 1, None, closed="left"))
-    channels: tuple[int, ...] = parameter((3, 4, 12, 16), tuple, list)
-    kernel_sizes: tuple[int, ...] = parameter((5, 3, 3, 3), tuple, list)
-    strides: tuple[int, ...] = parameter((1, 1, 3, 1), tuple, list)
+    channels: tuple[int, ...] = parameter((3, 4, 12, 16), Numbers(Integral, 1))
+    kernel_sizes: tuple[int, ...] = parameter((5, 3, 3, 3), Numbers(Integral, 1))
+    strides: tuple[int, ...] = parameter((1, 1, 3, 1), Numbers(Integral, 1))
     n_patches: int = parameter(1000, Interval(Integral, 1, None, closed="left"), affects="training")
     image_size = None
     lr = 3e-3
@@ -73,14 +72,7 @@ class PatchDetector(TrainedDetector):
 
     def _open_patches(self, images, validation):
         """Data sets of random patches, to learn from and to compare epochs by."""
-        self.min_image_size_ = max(self.patch_size // 2, self._reach) + 1
-        for part in (images, validation):
-            part.min_size = self.min_image_size_
-        if images.image_size is not None and min(images.image_size) < images.min_size:
-            raise InvalidImageError(
-                f"image_size={images.image_size} is too small for patch_size={self.patch_size}, "
-                f"which takes {images.min_size} pixels; choose a larger one, or smaller patches"
-            )
+        self._need_size(max(self.patch_size // 2, self._reach) + 1, images, validation)
         return [
             PatchDataset(part, self.patch_size, 1, fixed=fixed, n_jobs=self.n_jobs)
             for part, fixed in ((images, False), (validation, True))

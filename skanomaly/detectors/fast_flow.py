@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .._parameters import parameter
-from .._sklearn import Interval
+from .._sklearn import Interval, Numbers
 from ..features import FeatureDataset
 from ._feature_detector import FrozenFeatureDetector
 
@@ -201,7 +201,7 @@ class FastFlow(FrozenFeatureDetector):
 
     n_steps: int = parameter(8, Interval(Integral, 1, None, closed="left"))
     hidden_ratio: float = parameter(0.25, Interval(Real, 0, None, closed="neither"))
-    kernel_sizes: tuple[int, ...] = parameter((3, 1), tuple, list)
+    kernel_sizes: tuple[int, ...] = parameter((3, 1), Numbers(Integral, 1))
     weight_decay: float = parameter(
         1e-5, Interval(Real, 0, None, closed="left"), affects="training"
     )
@@ -209,11 +209,9 @@ class FastFlow(FrozenFeatureDetector):
     _small_parameters = {"n_steps": 2}
 
     def _fit_images(self, images, validation):
-        odd = [k for k in self.kernel_sizes if isinstance(k, Integral) and k > 0 and k % 2]
-        if not odd or len(odd) < len(self.kernel_sizes):
+        if even := [k for k in self.kernel_sizes if k % 2 == 0]:
             raise ValueError(
-                f"kernel_sizes={tuple(self.kernel_sizes)} holds an even number, or none that is a "
-                "size at all; use odd whole numbers"
+                f"kernel_sizes={tuple(self.kernel_sizes)} holds {even[0]}; use odd whole numbers"
             )
         return super()._fit_images(images, validation)
 

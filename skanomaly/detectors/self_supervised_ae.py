@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .._parameters import parameter
-from .._sklearn import Interval
+from .._sklearn import Interval, Numbers
 from ..images import stack
 from ._defect_trained_detector import DefectTrainedDetector
 
@@ -207,7 +207,7 @@ class SelfSupervisedAE(DefectTrainedDetector):
 
     width: int = parameter(64, Interval(Integral, 1, None, closed="left"))
     depth: int = parameter(4, Interval(Integral, 1, None, closed="left"))
-    dilations: tuple[int, ...] = parameter((1, 2, 4, 8, 16, 32), tuple, list)
+    dilations: tuple[int, ...] = parameter((1, 2, 4, 8, 16, 32), Numbers(Integral, 1))
     downsampling: int = parameter(4, Interval(Integral, 1, None, closed="left"))
     skip: bool = parameter(True, "boolean")
     mask_weight: float = parameter(0.05, Interval(Real, 0, 1, closed="both"), affects="training")
@@ -238,7 +238,7 @@ class SelfSupervisedAE(DefectTrainedDetector):
         return stack(now._images_through(now.net_.module_, images), len(images))
 
     def _fit_images(self, images, validation):
-        self.min_image_size_ = images.min_size = self.downsampling
+        self._need_size(self.downsampling, images, validation)
         self.net_ = self._train_with_defects(
             FilterNet(
                 self.n_channels_in_,

@@ -130,7 +130,16 @@ class AnomalyNet(NeuralNet):
 
     def train_step_single(self, batch, **fit_params):
         """As skorch's, on the batch as it has been prepared."""
-        return super().train_step_single(self._prepared(batch), **fit_params)
+        try:
+            return super().train_step_single(self._prepared(batch), **fit_params)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise TrainingError(
+                "a step of training holds one image whose features have one position, and so no "
+                "spread to be normalised by; choose a larger image_size, or a train_batch_size "
+                "that leaves no single image over"
+            ) from error
 
     def validation_step(self, batch, **fit_params):
         """As skorch's, on the batch as it has been prepared."""

@@ -82,7 +82,7 @@ def test_patch_too_small_for_the_window_of_ssim():
 
 
 def test_images_smaller_than_half_a_patch():
-    message = r"image_size=\(16, 40\) is too small for patch_size=33, which takes 17 pixels"
+    message = r"image_size=\(16, 40\) of PatchReconstruction is smaller than the 17 pixels"
     with pytest.raises(InvalidImageError, match=message):
         small(image_size=(16, 40)).fit(np.zeros((4, 40, 40), np.uint8))
 
