@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from ._process import is_exporting
+
 #: Ways from a map to a score, besides the mean of its highest share.
 SCORE_REDUCTIONS = ("max", "mean", "sum")
 
@@ -227,7 +229,7 @@ def assemble_maps(maps, seen_size, own_size, smoothing, regions=None):
     if regions is None:
         return sum(_along_axes(phi, seen_size, smoothing, own_size) for phi in maps)
     seen = sum(_along_axes(phi, seen_size, 0.0, seen_size) for phi in maps)
-    weights = _along_axes(regions.to(seen.device), seen_size, 0.0, seen_size)
+    weights = _of_seen_size(regions.to(seen.device), seen_size)
     covered = _along_axes(weights, seen_size, smoothing, seen_size)
     smoothed = _along_axes(seen * weights, seen_size, smoothing, seen_size) / covered
     smoothed = _lowest_outside(smoothed, covered > 1e-6)
@@ -236,12 +238,22 @@ def assemble_maps(maps, seen_size, own_size, smoothing, regions=None):
 
 def _along_axes(phi, seen_size, smoothing, own_size):
     """Maps brought to what the network saw, smoothed there, and brought to another size."""
-    matrix_of = _traced_axis_matrix if torch.onnx.is_in_onnx_export() else _axis_matrix
+    matrix_of = _traced_axis_matrix if is_exporting() else _axis_matrix
     rows, columns = (
         matrix_of(size, seen, smoothing, own).to(phi.device)
         for size, seen, own in zip(phi.shape[1:], seen_size, own_size, strict=True)
     )
     return rows @ phi.float() @ columns.T
+
+
+def _of_seen_size(regions, seen_size):
+    """Share of what lies in its region, of each pixel that the network sees."""
+    if not is_exporting():
+        return _along_axes(regions, seen_size, 0.0, seen_size)
+    # Theirs is the images' own size, which is known only when an exported file is run.
+    sizes = zip(regions.shape[1:], seen_size)
+    rows, columns = (resize_matrix(n, seen).float() for n, seen in sizes)
+    return rows @ regions.float() @ columns.T
 
 
 def _lowest_outside(maps, regions):
@@ -275,7 +287,7 @@ def reduce_maps(maps, reduction):
     if reduction == "mean":
         return pixels.mean(dim=1)
     n_pixels = pixels.shape[1]
-    if torch.onnx.is_in_onnx_export():  # the number of pixels is known when the file is run only
+    if is_exporting():  # the number of pixels is known when the file is run only
         n_pixels = torch.as_tensor(n_pixels)
         n_highest = (n_pixels * float(reduction)).round().clamp(min=1)
         ranks = torch.arange(n_pixels)
