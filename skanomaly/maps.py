@@ -161,11 +161,12 @@ def _axis_matrix(size, seen_size, sigma, own_size):
 
 def _traced_axis_matrix(size, seen_size, sigma, own_size):
     """The same, where the image's own size is known only when an exported file is run."""
-    size, seen_size = int(size), int(seen_size)
-    matrix = gaussian_matrix(seen_size, sigma) @ resize_matrix(size, seen_size)
-    if not isinstance(own_size, int):
-        matrix = resize_matrix(seen_size, own_size) @ matrix
-    return matrix.float()
+    matrix = _axis_matrix(int(size), int(seen_size), sigma, int(seen_size)).double()
+    if isinstance(own_size, int):
+        return matrix.float()
+    resized = resize_matrix(int(seen_size), own_size)
+    is_identity = int(size) == int(seen_size) and not sigma
+    return (resized if is_identity else resized @ matrix).float()
 
 
 def assemble_maps_by_size(maps, seen_size, own_sizes, smoothing, regions):

@@ -22,6 +22,10 @@ METADATA_KEY = "skanomaly"
 _MAX_NUMBERS = 2**28
 _EXAMPLE_SIDE = 64
 _MAX_BYTES = 2**31  # protocol buffers are shorter
+_DATA = (
+    *("raw_data", "float_data", "int32_data", "int64_data"),
+    *("double_data", "uint64_data", "string_data"),
+)
 _STORED = 1024  # numbers above which a constant cannot be the shape of a tensor
 
 # Operators that run others as often as they like, draw numbers, or read files.
@@ -222,8 +226,9 @@ def _check_tensor(tensor):
 
     if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
         raise _Refused(f"its tensor {tensor.name!r} lies in another file")
+    held = len(tensor.raw_data) or sum(len(getattr(tensor, field)) for field in _DATA[1:])
     n_numbers = math.prod(tensor.dims)
-    if min(tensor.dims, default=1) < 0 or n_numbers > 2 * tensor.ByteSize():
+    if min(tensor.dims, default=1) < 0 or n_numbers > 2 * held:  # of 4 bits or more
         raise _Refused(
             f"its tensor {tensor.name!r} is of {n_numbers} numbers that it does not hold"
         )
@@ -242,7 +247,7 @@ def _check_sizes(model, metadata):
         del graph.value_info[:]
         for tensor in graph.initializer:  # which would be copied several times
             if math.prod(tensor.dims) > _STORED:
-                for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data"):
+                for field in _DATA:
                     tensor.ClearField(field)
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")

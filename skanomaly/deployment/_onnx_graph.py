@@ -126,14 +126,14 @@ class _Finished(nn.Module):
 
 def _reduced_within(maps, regions, reduction):
     """As `reduce_maps` of the pixels of each map's region."""
+    if reduction == "max":
+        return reduce_maps(maps, "max")  # outside, maps have their smallest value inside
     pixels, counted = maps.flatten(1).double(), regions.flatten(1)
     n_pixels = counted.sum(dim=1)
     if reduction in ("sum", "mean"):
         total = torch.where(counted, pixels, 0.0).sum(dim=1)
         return total / n_pixels if reduction == "mean" else total
     pixels = pixels.masked_fill(~counted, -torch.inf)
-    if reduction == "max":
-        return pixels.amax(dim=1)
     n_highest = (n_pixels * float(reduction)).round().clamp(min=1)[:, None]
     ranks = torch.arange(torch.as_tensor(pixels.shape[1]))
     highest = torch.where(ranks < n_highest, pixels.sort(dim=1, descending=True).values, 0.0)
@@ -158,6 +158,7 @@ def _traced(module, inputs, output_names, axes):
     model = onnx.load_from_string(buffer.getvalue())
     del model.graph.value_info[:]
     _fold_constants(model)
+    _share_constants(model.graph)
     return model
 
 
@@ -195,6 +196,21 @@ def _fold_constants(model):
         kept = list(values)
         del field[:]
         field.extend(kept)
+
+
+def _share_constants(graph):
+    """Store equal constants once, such as the matrices of rows and columns."""
+    first, same_as = {}, {}
+    for tensor in graph.initializer:
+        content = tensor.data_type, tuple(tensor.dims), tensor.raw_data
+        if tensor.raw_data:
+            same_as[tensor.name] = first.setdefault(content, tensor.name)
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = same_as.get(name, name)
+    kept = [t for t in graph.initializer if same_as.get(t.name, t.name) == t.name]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def _joined(model, whole, within):

@@ -130,8 +130,9 @@ def _exportable(estimator):
         return _exportable(detector)
     if isinstance(detector, FlattenedImages):
         raise ExportError(
-            "FlattenedImages takes rows, and a file takes images: export its detector_ with "
-            f"images of shape {detector.detector_shape_} and its value_range"
+            "FlattenedImages takes rows, and a file takes images: export its detector_, with "
+            "images as that one sees them, of image_shape_, enlarged to min_side, in the "
+            "detector_'s value_range"
         )
     if not isinstance(detector, BaseImageDetector):
         raise ExportError(
