@@ -19,7 +19,9 @@ from ..exceptions import ModelFileError
 METADATA_KEY = "skanomaly"
 
 # Of one tensor while an image of `_EXAMPLE_SIDE` is scored: 1 GiB in single precision.
+# Files for one size of images may take more for large ones.
 _MAX_NUMBERS = 2**28
+_MAX_NUMBERS_A_PIXEL = 2**12
 _EXAMPLE_SIDE = 64
 _MAX_BYTES = 2**31  # protocol buffers are shorter
 _DATA = (
@@ -239,7 +241,10 @@ def _check_sizes(model, metadata):
     import onnx
 
     side = max(_EXAMPLE_SIDE, metadata["min_image_size"])
-    shape = [1, *(metadata["size"] or [side, side])]
+    shape, limit = [1, side, side], _MAX_NUMBERS
+    if metadata["size"] is not None:
+        shape = [1, *metadata["size"]]
+        limit = max(limit, _MAX_NUMBERS_A_PIXEL * math.prod(shape))
     for value, example in zip(model.graph.input, ([*shape, metadata["n_channels"]], shape)):
         for dim, n in zip(value.type.tensor_type.shape.dim, example):
             dim.dim_value = n
@@ -258,7 +263,7 @@ def _check_sizes(model, metadata):
     for graph in _graphs(onnx.shape_inference.infer_shapes(model, data_prop=True).graph):
         for value in [*graph.value_info, *graph.output]:
             n_numbers = math.prod(dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim)
-            if n_numbers > _MAX_NUMBERS:
+            if n_numbers > limit:
                 raise _Refused(
                     f"for an image of {shape[1]} x {shape[2]} pixels it asks for a tensor of "
                     f"{n_numbers} numbers"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import weakref
+from numbers import Integral
 
 import numpy as np
 
@@ -12,9 +14,18 @@ from ..exceptions import InvalidImageError, ModelFileError
 from ..images import ImageDataset, ImageFiles, Regions, stack
 from ._onnx_file import check_content, read_file
 
-# Sessions of the process that a child was forked from: their threads are gone in the
-# child, where neither running nor deleting them ends.
+# Detectors that have a session, and sessions of the process that a child was forked from:
+# their threads are gone in the child, where deleting them crashes.
+_serving = weakref.WeakSet()
 _of_parent = []
+
+
+def _forget_sessions():
+    _of_parent.extend(vars(detector).pop("_live", None) for detector in list(_serving))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_sessions)
 
 
 class OnnxDetector:
@@ -157,6 +168,8 @@ class OnnxDetector:
 
     def _found(self, X, roi):
         """Yield map and score of each image."""
+        if not isinstance(self.batch_size, Integral) or self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size!r}, expected a positive integer")
         session, size = self._session(), self.metadata_["size"]
         images = ImageDataset(
             X,
@@ -178,18 +191,17 @@ class OnnxDetector:
             start += len(batch)
 
     def _session(self):
-        """ONNX Runtime's session, of this process and of the present settings."""
-        settings = os.getpid(), self.n_threads, repr(self.providers)
-        made_for, session = vars(self).get("_live", (None, None))
-        if made_for == settings:
-            return session
+        """ONNX Runtime's session of the present settings, opened when it is first needed."""
+        settings = self.n_threads, repr(self.providers)
+        live = vars(self).get("_live")
+        if live is not None and live[0] == settings:
+            return live[1]
         with ONE_AT_A_TIME:
-            made_for, session = vars(self).get("_live", (None, None))
-            if made_for is not None and made_for[0] != os.getpid():
-                _of_parent.append(session)
-            if made_for != settings:
-                self._live = settings, self._open()
-            return self._live[1]
+            live = vars(self).get("_live")
+            if live is None or live[0] != settings:
+                live = self._live = settings, self._open()
+                _serving.add(self)
+            return live[1]
 
     def _open(self):
         import onnxruntime
