@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+<<<<<<< HEAD
 import platform
 import sys
+=======
+>>>>>>> onnx
 import threading
 from contextlib import contextmanager
 
@@ -47,6 +50,7 @@ def exporting():
 def is_exporting():
     """Whether this thread is exporting; PyTorch's own function says whether any thread is."""
     return getattr(_exports, "depth", 0) > 0
+<<<<<<< HEAD
 
 
 def this_process():
@@ -91,3 +95,5 @@ def _one_thread():
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_one_thread)
+=======
+>>>>>>> onnx

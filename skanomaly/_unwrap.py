@@ -2,10 +2,43 @@
 
 from __future__ import annotations
 
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import Bunch
 
 from .calibration import verdicts
+
+
+def steps_of(estimator):
+    """What a pipeline, search or frozen estimator holds, as it is applied.
+
+    Parameters
+    ----------
+    estimator : estimator, fitted if it is a search
+
+    Returns
+    -------
+    before : list of str
+        Names of the steps that may change what the last one sees.
+    last : estimator
+    """
+    if isinstance(estimator, FrozenEstimator):
+        return steps_of(estimator.estimator)
+    if hasattr(estimator, "best_estimator_"):
+        return steps_of(estimator.best_estimator_)
+    if not isinstance(estimator, Pipeline):
+        return [], estimator
+    *earlier, (_, last) = estimator.steps
+    before = [name for name, step in earlier if not _keeps_images(step)]
+    inner, last = steps_of(last)
+    return before + inner, last
+
+
+def _keeps_images(step):
+    if isinstance(step, FunctionTransformer):
+        return step.func is None
+    return step is None or isinstance(step, str)  # "passthrough"
 
 
 def unwrap(estimator, X):
@@ -13,7 +46,7 @@ def unwrap(estimator, X):
 
     Parameters
     ----------
-    estimator : detector, or Pipeline or fitted search around one
+    estimator : detector, or Pipeline, fitted search or FrozenEstimator around one
     X : batch of images
         As the outer estimator takes it.
 
@@ -23,6 +56,8 @@ def unwrap(estimator, X):
     X : batch of images
         As the detector takes it.
     """
+    if isinstance(estimator, FrozenEstimator):
+        return unwrap(estimator.estimator, X)
     if hasattr(estimator, "best_estimator_"):
         return unwrap(estimator.best_estimator_, X)
     if isinstance(estimator, Pipeline):

@@ -161,11 +161,12 @@ def _axis_matrix(size, seen_size, sigma, own_size):
 
 def _traced_axis_matrix(size, seen_size, sigma, own_size):
     """The same, where the image's own size is known only when an exported file is run."""
-    size, seen_size = int(size), int(seen_size)
-    matrix = gaussian_matrix(seen_size, sigma) @ resize_matrix(size, seen_size)
-    if not isinstance(own_size, int):
-        matrix = resize_matrix(seen_size, own_size) @ matrix
-    return matrix.float()
+    matrix = _axis_matrix(int(size), int(seen_size), sigma, int(seen_size)).double()
+    if isinstance(own_size, int):
+        return matrix.float()
+    resized = resize_matrix(int(seen_size), own_size)
+    is_identity = int(size) == int(seen_size) and not sigma
+    return (resized if is_identity else resized @ matrix).float()
 
 
 def assemble_maps_by_size(maps, seen_size, own_sizes, smoothing, regions):
@@ -229,7 +230,7 @@ def assemble_maps(maps, seen_size, own_size, smoothing, regions=None):
     if regions is None:
         return sum(_along_axes(phi, seen_size, smoothing, own_size) for phi in maps)
     seen = sum(_along_axes(phi, seen_size, 0.0, seen_size) for phi in maps)
-    weights = _along_axes(regions.to(seen.device), seen_size, 0.0, seen_size)
+    weights = _of_seen_size(regions.to(seen.device), seen_size)
     covered = _along_axes(weights, seen_size, smoothing, seen_size)
     smoothed = _along_axes(seen * weights, seen_size, smoothing, seen_size) / covered
     smoothed = _lowest_outside(smoothed, covered > 1e-6)
@@ -244,6 +245,16 @@ def _along_axes(phi, seen_size, smoothing, own_size):
         for size, seen, own in zip(phi.shape[1:], seen_size, own_size, strict=True)
     )
     return rows @ phi.float() @ columns.T
+
+
+def _of_seen_size(regions, seen_size):
+    """Share of what lies in its region, of each pixel that the network sees."""
+    if not is_exporting():
+        return _along_axes(regions, seen_size, 0.0, seen_size)
+    # Theirs is the images' own size, which is known only when an exported file is run.
+    sizes = zip(regions.shape[1:], seen_size)
+    rows, columns = (resize_matrix(n, seen).float() for n, seen in sizes)
+    return rows @ regions.float() @ columns.T
 
 
 def _lowest_outside(maps, regions):

@@ -22,6 +22,9 @@ from .._parameters import DeclaredParameters, parameter
 from .._sklearn import HasMethods, Interval, StrOptions
 from ..calibration import verdicts
 
+# Of the range seen in `fit`: the more, the less contrast is left to what lies within.
+_MARGIN = 0.5
+
 
 class FlattenedImages(
     DeclaredParameters,
@@ -46,8 +49,10 @@ class FlattenedImages(
         for grey images, square if the number of columns allows for it; if not, as
         nearly square as it does, with a warning.
     value_range : (float, float) or None
-        Values that mean black and white. None is the detector's own; where it has
-        none either, the smallest and the largest value seen in `fit`.
+        Values that mean black and white, which no row may leave. None is the
+        detector's own. Where that is None too, rows seen in `fit` set the range, and
+        rows to be scored may leave it, as anomalies do: black and white lie half of
+        it below and above, and what is farther out counts as black or white.
     min_side : int
         Smaller images are enlarged, each pixel to a square of several, so that
         neither side is smaller than this.
@@ -59,7 +64,8 @@ class FlattenedImages(
     image_shape_ : tuple of int
         Height, width and, if there are several, channels.
     value_range_ : (float, float)
-        Values that mean black and white.
+        Values that mean black and white: those stated, or those that lie half the
+        range seen in `fit` below and above it.
     offset_ : float
         Threshold on `score_samples`: what lies below is anomalous.
     n_features_in_ : int
@@ -91,7 +97,7 @@ class FlattenedImages(
         Parameters
         ----------
         X : array or data frame, shape (n, n_features)
-            Numbers within `value_range`.
+            Numbers, within `value_range` if there is one.
         y : None
             Ignored.
 
@@ -107,8 +113,9 @@ class FlattenedImages(
         self._validate_params()
         X = validate_data(self, X, dtype="numeric", ensure_min_samples=2)
         self.image_shape_ = self._shape_of(X.shape[1])
-        self.value_range_ = self._range_of(X)
-        self.detector_ = clone(self.detector).set_params(value_range=self.value_range_)
+        self._given_range = self._stated_range()
+        self.value_range_ = self._given_range or _wider_range(X)
+        self.detector_ = clone(self.detector).set_params(value_range=self._range_of_images())
         self.detector_.fit(self._images(X))
         self._n_features_out = math.prod(self.image_shape_[:2])
         return self
@@ -185,7 +192,11 @@ class FlattenedImages(
         return self._images(validate_data(self, X, dtype="numeric", reset=False))
 
     def _images(self, X):
-        if X.dtype.kind not in "bu" or X.dtype.itemsize > 2:
+        if self._given_range is None:
+            low, high = self.value_range_
+            # In double precision, as single precision cannot tell large numbers apart.
+            X = ((np.clip(X.astype(float), low, high) - low) / (high - low)).astype(np.float32)
+        elif X.dtype.kind not in "bu" or X.dtype.itemsize > 2:
             X = X.astype(np.float32)  # int64 has no black and white, nor do longer unsigned ones
         images = X.reshape(len(X), *self.image_shape_)
         k = self._enlargement()
@@ -217,14 +228,23 @@ class FlattenedImages(
             )
         return shape
 
-    def _range_of(self, X):
+    def _stated_range(self):
         given = self.value_range or self.detector.get_params(deep=False).get("value_range")
-        if given is not None:
-            return tuple(given)
-        low, high = float(X.min()), float(X.max())
-        return low, high if high > low else low + 1
+        return None if given is None else tuple(given)
+
+    def _range_of_images(self):
+        return (0, 1) if self._given_range is None else self._given_range
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []  # maps are float32, whatever the rows are
         return tags
+
+
+def _wider_range(X):
+    """The range of numbers, and half of it on either side."""
+    low, high = float(X.min()), float(X.max())
+    if not high > low:  # any range will do, if it can be told from nothing
+        high = low + max(1.0, abs(low) / 2**20)
+    margin = _MARGIN * (high - low)
+    return low - margin, high + margin

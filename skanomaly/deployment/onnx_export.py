@@ -2,60 +2,61 @@
 
 from __future__ import annotations
 
-import copy
-import io
 import json
-import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import onnx
-import torch
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
 
 from .._atomic import replaced
-from .._process import exporting
+from .._unwrap import steps_of
+from ..base import BaseImageDetector
+from ..compose.flattened_images import FlattenedImages
 from ..exceptions import ExportError
-from ..features import FeaturePyramid
 from ..images import range_of
-from ..maps import assemble_maps, reduce_maps, resize_matrix
-from .onnx_detector import METADATA_KEY, OnnxDetector
-
-OPSET = 17
+from ._onnx_file import METADATA_KEY
+from ._onnx_graph import graph_of, input_dtype
+from .onnx_detector import OnnxDetector
 
 
 class ParityReport(NamedTuple):
     """How an exported detector compares with the one it was made of."""
 
     n_images: int  #: images that both scored
-    score_difference: float  #: largest difference of scores, relative to the largest score
-    map_difference: float  #: largest difference of maps, relative to the largest map value
-    n_other_labels: int  #: images whose verdicts differ
+    score_difference: float  #: largest difference of scores, relative to their scale
+    map_difference: float  #: largest difference of maps, relative to their scale
+    n_other_labels: int  #: images at the threshold whose verdicts differ
 
 
 def export_onnx(detector, path, images, *, tolerance=1e-4):
     """Write a fitted detector as an ONNX file that needs neither PyTorch nor skanomaly.
 
     Input "images" are raw pixels, (n, H, W, C) of the dtype of `images` (int32 for
-    uint16, which PyTorch's exporter does not know); outputs are "maps", float32
-    (n, H, W), and "scores", float32 (n,), as of `transform` and `score_samples`. The
-    threshold is in the file's metadata, as JSON under "skanomaly". n is free, and so
-    are H and W for a detector with `image_size`; others take images of the size of
-    the first of `images`.
+    uint16, which PyTorch's exporter does not know). Input "regions" may be left out:
+    the pixels that count, bool (n, H, W). Outputs are "maps", float32 (n, H, W), and
+    "scores", float32 (n,), as of `transform` and `score_samples`. The threshold is in
+    the file's metadata, as JSON under "skanomaly". n is free, and so are H and W for a
+    detector with `image_size`; others take images of the size of the first of `images`.
 
     Parameters
     ----------
-    detector : fitted detector
+    detector : fitted detector, or a Pipeline or search around one
+        Of a pipeline whose earlier steps change images only the last step can be
+        exported.
     path : str or path-like
         Customary suffix: ``.onnx``.
     images : batch of images
         Of your own, of one size, as the detector scores them: both score them,
-        and nothing is written if they differ.
+        with and without a region, and nothing is written if they differ.
     tolerance : float, default=1e-4
-        Largest difference of scores and maps, relative to the largest of each.
+        Largest difference of scores and maps, relative to the largest of each among
+        these images, the validation images and the thresholds (to 1 where all are 0).
+        An image whose score is this near to the threshold may get another label, as
+        often one of the images that set it does; the report counts them.
 
     Returns
     -------
@@ -64,8 +65,11 @@ def export_onnx(detector, path, images, *, tolerance=1e-4):
     Raises
     ------
     ExportError
-        If the method cannot be expressed in ONNX (the message says why), or the
-        file would differ from the detector by more than `tolerance` or in a label.
+        If what is handed over is not, or holds more than, a detector of images; if
+        the method cannot be expressed in ONNX (the message says why); or if the file
+        would differ from the detector by more than `tolerance`.
+    NotFittedError
+        If the detector is not fitted.
 
     Examples
     --------
@@ -82,29 +86,67 @@ def export_onnx(detector, path, images, *, tolerance=1e-4):
     >>> report.n_other_labels, served.predict(X[:4]).shape
     (0, (4,))
     """
-    check_is_fitted(detector)
-    if reason := getattr(detector, "_not_exportable", None):
-        raise ExportError(f"{type(detector).__name__} cannot be exported: {reason}")
-    raw = _raw_images(detector, images)
-    model = _with_metadata(_traced(detector, raw), detector, raw)
+    detector = _exportable(detector)
     name = type(detector).__name__
+    raw = _raw_images(detector, images)
+    metadata = _metadata(detector, raw)
     try:
-        report = _compare(detector, model, raw)
+        model = graph_of(detector, raw)
+    except Exception as error:  # exporters fail in many ways
+        raise ExportError(f"{name} cannot be exported: {error}") from error
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata, allow_nan=False)})
+    content = model.SerializeToString()
+    try:
+        report = _compare(detector, OnnxDetector(content), raw)
     except Exception as error:  # what the exporter wrote need not be what runs
         raise ExportError(f"the exported {name} does not run: {error}") from error
-    if not max(report.score_difference, report.map_difference) <= tolerance:  # NaN is no parity
+    differences = report.score_difference, report.map_difference
+    if not all(difference <= tolerance for difference in differences):  # NaN is no parity
         raise ExportError(
             f"the exported {name} differs from the detector by {report.score_difference:.1e} in "
             f"scores and {report.map_difference:.1e} in maps, more than tolerance={tolerance:g}"
         )
-    if report.n_other_labels:
-        raise ExportError(
-            f"the exported {name} gives {report.n_other_labels} of {report.n_images} images "
-            "another label; their scores lie at the threshold"
-        )
     with replaced(Path(path)) as file:
-        file.write(model)
+        file.write(content)
     return report
+
+
+def _exportable(estimator):
+    """The detector in what was handed over, if the whole of it can be a file."""
+    kind = type(estimator).__name__
+    try:
+        check_is_fitted(estimator)
+        before, detector = steps_of(estimator)
+    except NotFittedError:
+        raise
+    except Exception as error:  # of what is no estimator, or holds none
+        raise ExportError(
+            f"what was handed over is a {kind}, expected a fitted detector ({error})"
+        ) from error
+    name = type(detector).__name__
+    if isinstance(detector, OnnxDetector):
+        raise ExportError("OnnxDetector is an exported detector already; copy its file")
+    if isinstance(detector, FlattenedImages):
+        raise ExportError(
+            "FlattenedImages takes rows, and a file takes images: export its detector_, with "
+            "images as that one sees them, of image_shape_, enlarged to min_side, in the "
+            "detector_'s value_range"
+        )
+    if not isinstance(detector, BaseImageDetector):
+        raise ExportError(
+            f"{kind} is or ends in a {name}, which is no detector of images that can be exported; "
+            "pass a fitted detector, or a search with refit=True"
+        )
+    check_is_fitted(detector)
+    if before:
+        raise ExportError(
+            f"{kind} changes images by {', '.join(before)} before {name} sees "
+            "them, which cannot be in the file: export the last step alone, with images as these "
+            "steps give them, and apply the steps before the file"
+        )
+    if reason := getattr(detector, "_not_exportable", None):
+        raise ExportError(f"{name} cannot be exported: {reason}")
+    return detector
 
 
 def _raw_images(detector, images):
@@ -120,96 +162,47 @@ def _raw_images(detector, images):
     return np.stack(raw)
 
 
-class _Graph(nn.Module):
-    """What is exported: the detector between raw pixels and its own-sized map."""
-
-    def __init__(self, detector, dtype):
-        super().__init__()
-        self.detector = detector
-        self.modules_of_detector = nn.ModuleList(detector._modules_fitted())
-        self.low, self.high = range_of(dtype, detector.value_range)
-
-    def forward(self, images):
-        detector, own_size = self.detector, images.shape[1:3]
-        seen_size = detector._seen_size
-        if seen_size is None:  # then all images are of one
-            seen_size = own_size = [int(n) for n in own_size]
-        pixels = images.permute(0, 3, 1, 2).float()
-        pixels = (pixels - self.low) / (self.high - self.low)
-        if seen_size is not own_size:
-            rows, columns = (resize_matrix(n, m).float() for n, m in zip(own_size, seen_size))
-            pixels = rows @ pixels @ columns.T
-            # Sizes are fixed from here on, which some operators need to know.
-            pixels = pixels.reshape(-1, detector.n_channels_in_, *seen_size)
-        maps = detector._compute_maps(pixels)
-        total = assemble_maps(maps, seen_size, own_size, detector.smoothing)
-        return total, -reduce_maps(total, detector.score_reduction).float()
-
-
-def _traced(detector, raw):
-    detector = copy.deepcopy(detector)
-    for module in detector._modules_fitted():
-        if isinstance(module, FeaturePyramid):
-            module.engine, module.memory = "torch", None
-    detector._prepare_export()
-    detector.set_params(device="cpu").score_samples(
-        raw[:1]
-    )  # what is computed once is computed now
-    free = {0: "n"}
-    images = dict(free) if detector._seen_size is None else {**free, 1: "height", 2: "width"}
-    buffer = io.BytesIO()
-    example = np.resize(raw, (2, *raw.shape[1:])).astype(_input_dtype(raw.dtype))
-    example = torch.from_numpy(example)
-    with exporting(), warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # tracing's notices; the comparison decides
-        try:
-            torch.onnx.export(
-                _Graph(detector, raw.dtype).eval(),
-                (example,),
-                buffer,
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=["images"],
-                output_names=["maps", "scores"],
-                dynamic_axes={"images": images, "maps": images, "scores": free},
-            )
-        except Exception as error:  # exporters fail in many ways
-            raise ExportError(f"{type(detector).__name__} cannot be exported: {error}") from error
-    return buffer.getvalue()
-
-
-def _input_dtype(dtype):
-    """That of the graph's input: the images' own, but for uint16, which PyTorch cannot export."""
-    return np.dtype(np.int32) if dtype == np.uint16 else dtype.newbyteorder("=")
-
-
-def _with_metadata(content, detector, raw):
-    model = onnx.load_from_string(content)
+def _metadata(detector, raw):
     low, high = range_of(raw.dtype, detector.value_range)
-    document = {
+    for name in ("offset_", "map_threshold_"):
+        if not np.isfinite(getattr(detector, name)):
+            raise ExportError(
+                f"{type(detector).__name__} has {name}={getattr(detector, name)}, with which there "
+                "are no verdicts; fit it anew"
+            )
+    return {
         "detector": type(detector).__name__,
-        "offset": detector.offset_,
-        "map_threshold": detector.map_threshold_,
+        "offset": float(detector.offset_),
+        "map_threshold": float(detector.map_threshold_),
         "dtype": raw.dtype.name,
-        "input_dtype": _input_dtype(raw.dtype).name,
-        "value_range": [low, high],
+        "input_dtype": input_dtype(raw.dtype).name,
+        "value_range": [float(low), float(high)],
         "n_channels": raw.shape[3],
         "size": None if detector._seen_size is not None else list(raw.shape[1:3]),
-        "min_image_size": getattr(detector, "min_image_size_", 1),
+        "min_image_size": int(getattr(detector, "min_image_size_", 1)),
         "skanomaly": version("skanomaly"),
     }
-    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(document)})
-    return model.SerializeToString()
 
 
-def _compare(detector, model, raw):
-    served, expected = OnnxDetector(model), detector.detect(raw)
-    found = served.detect(raw)
-    single = served.detect(raw[:1])  # another number of images than it was traced with
-    scores = np.append(found.scores, single.scores), np.append(expected.scores, expected.scores[0])
-    maps = (np.concatenate([a, b[:1]]) for a, b in ((found.maps, single.maps), 2 * [expected.maps]))
+def _compare(detector, served, raw):
+    found, expected = served.detect(raw), detector.detect(raw)
+    roi = np.ones(raw.shape[1:3], bool)
+    roi[: len(roi) // 2, : roi.shape[1] // 2] = False
+    pairs = [
+        (found, expected),
+        (served.detect(raw[:1]), detector.detect(raw[:1])),  # another number than was traced
+        (served.detect(raw[:1], roi=roi), detector.detect(raw[:1], roi=roi)),
+    ]
+    scores = _scale(expected.scores, detector.offset_, detector.validation_scores_)
+    maps = _scale(expected.maps, detector.map_threshold_, detector.validation_maxima_)
     return ParityReport(
         len(raw),
-        *(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in (scores, maps)),
-        int((found.labels != expected.labels).sum()),
+        float(np.max([np.abs(a.scores - b.scores).max() for a, b in pairs]) / scores),
+        float(np.max([np.abs(a.maps - b.maps).max() for a, b in pairs]) / maps),
+        int(np.count_nonzero(found.labels != expected.labels)),
     )
+
+
+def _scale(*values):
+    """The largest absolute value, or 1 where all are 0."""
+    return max(float(np.abs(v).max()) for v in values) or 1.0

@@ -41,17 +41,19 @@ class Histograms(NamedTuple):
     edges: np.ndarray  #: (b - 1,) what separates the bins
 
     @classmethod
-    def of_maps(cls, masks, maps):
-        """Of the pixels of masks and maps, lists of (H, W)."""
-        edges = _edges(masks, maps)
+    def of_maps(cls, masks, maps, outside=None):
+        """Of the pixels of masks and maps, lists of (H, W), less those outside a region."""
+        outside = [None] * len(masks) if outside is None else outside
+        edges = _edges(masks, maps, outside)
         n_bins = len(edges) + 1
         found = np.zeros((5, len(masks), n_bins))
-        for i, (mask, anomaly_map) in enumerate(zip(masks, maps)):
-            bins = np.searchsorted(edges, anomaly_map.ravel(), side="right")
-            is_defective = mask.ravel()
+        for i, (mask, anomaly_map, o) in enumerate(zip(masks, maps, outside)):
+            counted = np.ones(mask.shape, bool) if o is None else ~o
+            bins = np.searchsorted(edges, anomaly_map[counted], side="right")
+            is_defective = mask[counted]
             found[0, i] = np.bincount(bins[~is_defective], minlength=n_bins)
             if not is_defective.any():
-                found[4, i] = found[0, i] / mask.size
+                found[4, i] = found[0, i] / len(bins)
                 continue
             defective = bins[is_defective]
             found[1, i] = np.bincount(defective, minlength=n_bins)
@@ -71,9 +73,10 @@ class Histograms(NamedTuple):
         return cls(normal, defective, defective, defective, normal, edges)
 
 
-def _edges(masks, maps):
+def _edges(masks, maps, outside):
     defective = np.concatenate([m[mask] for mask, m in zip(masks, maps)])
-    normal = np.sort(np.concatenate([m[~mask] for mask, m in zip(masks, maps)]))
+    others = [mask if o is None else mask | o for mask, o in zip(masks, outside)]
+    normal = np.sort(np.concatenate([m[~other] for other, m in zip(others, maps)]))
     shares = np.linspace(0, 1, _N_BINS)
     from_top = np.geomspace(1, max(len(normal), 1), _N_BINS).astype(int)
     return np.unique(

@@ -15,7 +15,7 @@ from .._validation import (
     check_max_fpr,
     image_labels,
 )
-from ..images import ImageDataset
+from ..images import Regions
 from ._bootstrap import (
     Histograms,
     aupro_of_draws,
@@ -24,8 +24,8 @@ from ._bootstrap import (
     interval,
     scores_of_draws,
 )
-from ._defects import describe_defects
-from ._pixels import pixel_scores
+from ._defects import Contrasts, describe_defects
+from ._pixels import masks_within, pixel_scores
 from ._report import Estimate, EvaluationReport, Row
 from ._scorers import image_scores
 
@@ -40,6 +40,7 @@ def evaluate(
     *,
     y=None,
     defect_types=None,
+    roi=None,
     max_fpr=0.3,
     fpr_bounds=(1e-5, 1e-4),
     confidence_level=0.95,
@@ -48,9 +49,11 @@ def evaluate(
 ):
     """Evaluate a fitted detector on a test set, in one pass over the images.
 
+    Each file is read once.
+
     Parameters
     ----------
-    detector : fitted detector, or a Pipeline or search around one
+    detector : fitted detector, OnnxDetector, or a Pipeline or search around one
     X : batch of images, length n
     masks : array of bool, shape (n, H, W), or sequence of (H, W), or None, default=None
         True where the defect is; for metrics of maps.
@@ -60,6 +63,9 @@ def evaluate(
     defect_types : array-like of str, shape (n,), or None, default=None
         The kind of defect of each anomalous image; what stands at normal images is
         ignored. Adds a row for each kind, of its images and all normal ones.
+    roi : array of bool, sequence of such, or None, default=None
+        Region of interest, as for the detector, which gets it: pixels outside are not
+        counted, and an image whose mask marks pixels outside only is normal.
     max_fpr : float in (0, 1], default=0.3
         Of `aupro_score`.
     fpr_bounds : (float, float), default=(1e-5, 1e-4)
@@ -106,18 +112,27 @@ def evaluate(
         raise ValueError(f"confidence_level must lie in (0, 1), got {confidence_level}")
     if not isinstance(n_resamples, Integral) or n_resamples < 1:
         raise ValueError(f"n_resamples must be an int of at least 1, got {n_resamples!r}")
-    labels = _check_labels(X, masks, y)
+    Regions(roi, len(X))  # which checks them
+    labels, marked = _check_labels(X, masks, y, roi), masks
+    masks, outside = (None, None) if marked is None else masks_within(_as_bool(marked), roi)
     types = _check_types(defect_types, labels)
     name = type(detector).__name__
     detector, X = unwrap(detector, X)
-    found = detect(detector, X, with_maps=masks is not None)
+    routed = {} if roi is None else {"roi": roi}
+    if masks is None:
+        contrasts, found = None, detect(detector, X, with_maps=False, **routed)
+    else:
+        contrasts = Contrasts(X, masks, _as_bool(marked), getattr(detector, "value_range", None))
+        found = contrasts.beside(lambda X: detect(detector, X, with_maps=True, **routed))
 
     rng = np.random.default_rng(check_random_state(random_state).randint(np.iinfo(np.int32).max))
     strata = np.where(
         labels == 1, -1, 0 if types is None else np.unique(types, return_inverse=True)[1]
     )
     weights = draw_weights(strata, n_resamples, rng)
-    scoring = _Scoring(labels, found, masks, weights, max_fpr, fpr_bounds, confidence_level)
+    scoring = _Scoring(
+        labels, found, masks, outside, weights, max_fpr, fpr_bounds, confidence_level
+    )
     rows = [scoring.row("all", "", np.ones(len(labels), bool))]
     if types is not None:
         rows += [
@@ -125,14 +140,17 @@ def evaluate(
             for kind in np.unique(types[labels == -1]).tolist()
         ]
     if masks is not None and scoring.has_both_kinds_of_pixels:
-        rows += list(scoring.rows_of_regions(detector, X))
+        threshold = getattr(detector, "map_threshold_", np.nan)
+        rows += list(scoring.rows_of_regions(contrasts, threshold))
     return EvaluationReport(rows, name, confidence_level)
 
 
 class _Scoring:
     """All that the rows of one report share."""
 
-    def __init__(self, labels, found, masks, weights, max_fpr, fpr_bounds, confidence_level):
+    def __init__(
+        self, labels, found, masks, outside, weights, max_fpr, fpr_bounds, confidence_level
+    ):
         self.labels, self.scores, self.flagged = labels, found.scores, found.labels == -1
         self.weights = weights
         self.max_fpr, self.fpr_bounds = max_fpr, fpr_bounds
@@ -141,7 +159,8 @@ class _Scoring:
         self.masks = None
         if masks is not None:
             self.masks, self.maps = check_masks_and_maps(masks, found.maps)
-            self.of_pixels = Histograms.of_maps(self.masks, self.maps)
+            self.roi = [None if o is None else ~o for o in outside]
+            self.of_pixels = Histograms.of_maps(self.masks, self.maps, outside)
             self.n_regions = np.rint(self.of_pixels.region.sum(axis=1)).astype(int)
 
     @property
@@ -158,6 +177,7 @@ class _Scoring:
             values |= pixel_scores(
                 [self.masks[i] for i in members],
                 [self.maps[i] for i in members],
+                roi=[self.roi[i] for i in members],
                 max_fpr=self.max_fpr,
                 fpr_bounds=self.fpr_bounds,
             )
@@ -179,11 +199,9 @@ class _Scoring:
             },
         )
 
-    def rows_of_regions(self, detector, X):
-        images = ImageDataset(X, value_range=getattr(detector, "value_range", None))
-        threshold = getattr(detector, "map_threshold_", np.nan)
+    def rows_of_regions(self, contrasts, threshold):
         defects = describe_defects(
-            self.masks, self.maps, lambda i: images[i].numpy(), threshold, self.max_fpr
+            self.masks, self.maps, contrasts, threshold, self.max_fpr, self.roi
         )
         for group, values, names, extent in (
             ("defect size", defects.size, _SIZES, "{:.0f} to {:.0f} px"),
@@ -237,12 +255,18 @@ def _thirds(values, names):
             yield name, is_chosen
 
 
-def _check_labels(X, masks, y):
+def _as_bool(masks):
+    return [np.asarray(mask).astype(bool) for mask in masks]
+
+
+def _check_labels(X, masks, y, roi):
     if masks is None and y is None:
         raise ValueError("evaluate needs masks or y, and was given neither")
     if masks is None:
         return image_labels(y, len(X))
     marked = image_labels(masks, len(X), name="masks")
+    if roi is not None:
+        marked = image_labels(masks_within(_as_bool(masks), roi)[0])
     if y is None:
         return marked
     labels = image_labels(y, len(X))
@@ -254,7 +278,8 @@ def _check_labels(X, masks, y):
     if len(unmarked):
         i = unmarked[0]
         raise ValueError(
-            f"y[{i}] is -1, anomalous, but masks[{i}] marks nothing, so metrics of maps would take "
+            f"y[{i}] is -1, anomalous, but masks[{i}] marks nothing"
+            f"{'' if roi is None else ' in the region'}, so metrics of maps would take "
             "its pixels as normal; mark the defect, leave the image out, or pass y without masks"
         )
     return labels

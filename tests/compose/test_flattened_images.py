@@ -45,7 +45,7 @@ def test_small_images_are_enlarged_by_whole_pixels(flattened):
             seen.append(X)
             return super().fit(X)
 
-    found = FlattenedImages(Sees(), min_side=17).fit(ROWS)
+    found = FlattenedImages(Sees(), value_range=(0, 1), min_side=17).fit(ROWS)
     assert seen[0].shape == (12, 24, 24)
     assert_array_equal(seen[0], ROWS.astype(np.float32).reshape(12, 8, 8).repeat(3, 1).repeat(3, 2))
     maps = found.detector_.transform(seen[0]).reshape(12, 8, 3, 8, 3)
@@ -66,22 +66,47 @@ def test_shapes_that_cannot_be(shape):
 
 
 @pytest.mark.parametrize(
-    ("X", "own", "detectors", "expected"),
-    [
-        (5 * ROWS, None, None, None),
-        (5 * ROWS, (0, 10), None, (0, 10)),
-        (5 * ROWS, None, (0, 8), (0, 8)),
-        (5 * ROWS, (0, 10), (0, 8), (0, 10)),
-        (np.full((4, 64), 3), None, None, (3, 4)),
-    ],
+    ("own", "detectors", "expected"),
+    [((0, 10), None, (0, 10)), (None, (0, 8), (0, 8)), ((0, 10), (0, 8), (0, 10))],
 )
-def test_value_range(X, own, detectors, expected):
+def test_a_stated_range_may_not_be_left(own, detectors, expected):
     found = FlattenedImages(DistanceToMean(value_range=detectors), value_range=own, min_side=1)
-    found.fit(X)
-    assert found.value_range_ == (expected or (X.min(), X.max()))
-    brighter = X + 100
+    found.fit(5 * ROWS)
+    assert found.value_range_ == found.detector_.value_range == expected
     with pytest.raises(InvalidImageError, match="image 0: holds values"):
-        found.predict(brighter)
+        found.predict(5 * ROWS + 100)
+
+
+@pytest.mark.parametrize("scale", [1, 3e5])
+@pytest.mark.parametrize("start", [0, -7, 1e9])
+def test_rows_may_leave_the_range_seen_in_fit(flattened, scale, start):
+    X = start + scale * ROWS
+    low, high = flattened.fit(X).value_range_
+    assert_allclose(high - low, 2 * np.ptp(X))
+    assert_allclose(low + high, X.min() + X.max())
+    # As far as the end of the range they are scored as they are, and beyond as there.
+    brighter = np.repeat(X[:1], 6, axis=0)
+    brighter[:, 27] = X.max() + np.ptp(X) * np.array([0, 0.1, 0.25, 0.5, 2, 1e6])
+    scores = flattened.score_samples(brighter)
+    assert (np.diff(flattened.transform(brighter)[:4, 27]) > 0).all()
+    unclipped = brighter[:4]
+    shrunk = (unclipped - low) / (high - low)
+    alone = DistanceToMean(value_range=(0, 1)).fit(((X - low) / (high - low)).reshape(-1, 8, 8))
+    assert_allclose(scores[:4], alone.score_samples(shrunk.reshape(-1, 8, 8)), rtol=1e-3)
+    brighter[4:, 27] = high
+    assert_allclose(scores[4:], flattened.score_samples(brighter[4:]))
+    assert (flattened.predict(X + 100 * np.ptp(X)) == -1).all()
+    assert (flattened.predict(X - 100 * np.ptp(X)) == -1).all()
+    assert np.isfinite(flattened.transform(np.full((1, 64), -1e300))).all()
+
+
+@pytest.mark.parametrize("value", [0, 3, -1e20, 1e300])
+def test_rows_of_one_value(flattened, value):
+    X = np.full((4, 64), value)
+    low, high = flattened.fit(X).value_range_
+    assert low < value < high
+    assert (flattened.predict(X) == 1).all()
+    assert (flattened.predict(X + np.arange(64) * (high - low)) == -1).all()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.uint16, np.uint64, float])

@@ -3,15 +3,19 @@ import io
 import json
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.stats import binomtest
 from sklearn.ensemble import IsolationForest
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import Bunch
 
+from skanomaly import ImageFiles, InvalidImageError
 from skanomaly import metrics as m
 from skanomaly.metrics import evaluate
 from skanomaly.metrics._bootstrap import (
@@ -21,7 +25,7 @@ from skanomaly.metrics._bootstrap import (
     interval,
     scores_of_draws,
 )
-from skanomaly.metrics._defects import contrasts_of, describe_defects
+from skanomaly.metrics._defects import Contrasts, contrasts_of, describe_defects
 from skanomaly.metrics._pixels import pixel_scores
 from skanomaly.metrics._scorers import image_scores
 
@@ -135,8 +139,8 @@ def test_defects_one_by_one():
     maps = np.where(masks, 0.0, 0.5)
     maps[0, 2, 2] = 2.0
     maps[1, 5, 5] = 1.0
-    pixels = np.where(masks, 0.75, 0.5)[:, np.newaxis]
-    defects = describe_defects(list(masks), list(maps), lambda i: pixels[i], 1.0, 0.3)
+    contrasts = Contrasts(np.where(masks, 0.75, 0.5), masks, masks, None)
+    defects = describe_defects(list(masks), list(maps), contrasts, 1.0, 0.3)
     assert defects.image.tolist() == [0, 0, 1]
     assert defects.size.tolist() == [8, 9, 1]
     assert defects.contrast == pytest.approx([0.25] * 3)
@@ -151,8 +155,11 @@ def test_contrast_is_the_distance_to_the_surroundings_only():
     pixels[0, 10:14, 10:14] = 0.55
     pixels[:, 10:14, 15:19] = 0.05
     pixels[:, 25:] = 1.0
-    assert contrasts_of(mask, pixels) == pytest.approx([0.3 / np.sqrt(3), 0.2])
-    assert np.isnan(contrasts_of(np.ones((4, 4), bool), pixels[:, :4, :4])).all()
+    image = pixels.transpose(1, 2, 0)
+    assert contrasts_of(mask, image) == pytest.approx([0.3 / np.sqrt(3), 0.2])
+    left = mask & (np.arange(30) < 15)  # what lies in no region of interest is no surroundings
+    assert contrasts_of(left, image, mask) == pytest.approx([0.3 / np.sqrt(3)])
+    assert np.isnan(contrasts_of(np.ones((4, 4), bool), image[:4, :4])).all()
 
 
 # Intervals ----------------------------------------------------------------------------
@@ -243,6 +250,109 @@ def test_one_pass(data):
     detector = Given(maps)
     evaluate(detector, X, masks, defect_types=types, n_resamples=5)
     assert detector.n_passes == 1
+
+
+@pytest.fixture
+def files(tmp_path, fitted, textures):
+    """Images and masks of a test set, in files, and how often each has been read."""
+    images, masks = textures[1].images, textures[1].masks
+    paths = [str(tmp_path / f"{i}.png") for i in range(len(images))]
+    for image, path in zip(images, paths):
+        Image.fromarray(image).save(path)
+    return paths, images, masks
+
+
+@pytest.mark.parametrize("kind", [ImageFiles, list, lambda paths: np.array(paths, object), "mixed"])
+def test_each_file_is_read_once(files, fitted, kind, monkeypatch):
+    paths, images, masks = files
+    n_read = dict.fromkeys(paths, 0)
+    open_file = Image.open
+
+    def counting_open(path, *args, **kwargs):
+        n_read[str(path)] += 1
+        return open_file(path, *args, **kwargs)
+
+    monkeypatch.setattr(Image, "open", counting_open)
+    is_mixed = kind == "mixed"
+    X = [*paths[:-2], *images[-2:]] if is_mixed else kind(paths)
+    report = evaluate(fitted, X, masks, n_resamples=5, random_state=0)
+    assert list(n_read.values()) == [1] * (len(paths) - 2 * is_mixed) + [0] * 2 * is_mixed
+    expected = evaluate(fitted, images, masks, n_resamples=5, random_state=0)
+    assert [(r.name, r.extent, r.n_regions) for r in report.rows] == [
+        (r.name, r.extent, r.n_regions) for r in expected.rows
+    ]
+    assert report["aupro"] == expected["aupro"]
+
+
+def test_a_file_that_cannot_be_read_is_named(files, fitted):
+    paths, _, masks = files
+    Path(paths[3]).write_bytes(b"no image")
+    with pytest.raises(InvalidImageError, match=r"image 3 \(.*3\.png\): the file's content"):
+        evaluate(fitted, paths, masks)
+    Image.new("LA", (64, 64)).save(paths[3])
+    with pytest.raises(InvalidImageError, match=r"image 3 \(.*3\.png\): has 2 channels"):
+        evaluate(fitted, paths, masks)
+
+
+class GivenWithin(Given):
+    """The same, whose maps outside a region are what is lowest inside."""
+
+    def detect(self, X, *, roi=None):
+        maps = [
+            m if r is None else np.where(r, m, m[r].min())
+            for m, r in zip(self.maps, [None] * len(X) if roi is None else roi)
+        ]
+        return Given(np.array(maps), self.map_threshold_).detect(X)
+
+    def score_samples(self, X, *, roi=None):
+        return self.detect(X, roi=roi).scores
+
+
+def test_a_region_of_interest(data):
+    X, masks, maps, types = data
+    roi = np.zeros(masks.shape, bool)
+    roi[:, 5:30, 8:45] = True
+    report = evaluate(GivenWithin(maps, 3.0), X, masks, roi=roi, defect_types=types, random_state=0)
+    # As if there were nothing else: the images cut to it, as it is a rectangle.
+    X, masks, maps = (a[:, 5:30, 8:45] for a in (X, masks, maps))
+    expected = evaluate(Given(maps, 3.0), X, masks, defect_types=types, random_state=0)
+    assert (report.rows[0].n_normal, report.rows[0].n_regions) != (10, 0)
+    for row, of_cut in zip(report.rows, expected.rows, strict=True):
+        if row.group != "defect contrast":  # whose surroundings may lie outside the region
+            assert row == of_cut
+
+
+def test_a_region_of_one_image_only(data):
+    X, masks, maps, _ = data
+    roi = [None] * len(X)
+    roi[-1] = np.zeros(masks[0].shape, bool)
+    roi[-1][:2, :2] = True
+    assert not masks[-1][roi[-1]].any()
+    report = evaluate(GivenWithin(maps), X, masks, roi=roi, n_resamples=5)
+    assert (report.rows[0].n_normal, report.rows[0].n_anomalous) == (11, 19)
+    assert report["aupro"] == m.aupro_score(masks, maps, roi=roi)
+    y = np.where(masks.any(axis=(1, 2)), -1, 1)
+    with pytest.raises(
+        ValueError, match=r"y\[29\] is -1, .* masks\[29\] marks nothing in the region"
+    ):
+        evaluate(GivenWithin(maps), X, masks, y=y, roi=roi)
+    report = evaluate(GivenWithin(maps), X, y=y, roi=roi, n_resamples=5)
+    assert report.rows[0].n_anomalous == 20
+    with pytest.raises(ValueError, match="roi holds 3 regions, X 30 images"):
+        evaluate(GivenWithin(maps), X, masks, roi=roi[:3])
+
+
+def test_a_region_reaches_detectors_in_pipelines_and_searches(fitted, textures):
+    X, masks = textures[1].images, textures[1].masks
+    roi = np.ones(X.shape[1:3], bool)
+    roi[:, :20] = False
+    expected = m.all_metrics(fitted, X, masks, roi=roi)
+    pipeline = Pipeline([("same", FunctionTransformer()), ("detector", fitted)])
+    search = Bunch(best_estimator_=pipeline)
+    for estimator in (fitted, pipeline, search, FrozenEstimator(pipeline)):
+        report = evaluate(estimator, X, masks, roi=roi, n_resamples=5)
+        for name in ("aupro", "image_roc_auc", "pixel_f1_max", "aupimo"):
+            assert report[name] == expected[name]
 
 
 def test_labels_alone_give_image_metrics(data):
