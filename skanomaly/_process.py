@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-<<<<<<< HEAD
 import platform
 import sys
-=======
->>>>>>> onnx
 import threading
 from contextlib import contextmanager
 
@@ -50,7 +47,6 @@ def exporting():
 def is_exporting():
     """Whether this thread is exporting; PyTorch's own function says whether any thread is."""
     return getattr(_exports, "depth", 0) > 0
-<<<<<<< HEAD
 
 
 def this_process():
@@ -95,5 +91,3 @@ def _one_thread():
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_one_thread)
-=======
->>>>>>> onnx
