@@ -98,8 +98,9 @@ class FlattenedImages(
         ----------
         X : array or data frame, shape (n, n_features)
             Numbers, within `value_range` if there is one.
-        y : None
-            Ignored.
+        y : array-like of int, shape (n,), or None, default=None
+            Rows that are -1, anomalous, are left out where all others are +1. Anything
+            else is ignored, as by scikit-learn's outlier detectors.
 
         Returns
         -------
@@ -116,7 +117,8 @@ class FlattenedImages(
         self._given_range = self._stated_range()
         self.value_range_ = self._given_range or _wider_range(X)
         self.detector_ = clone(self.detector).set_params(value_range=self._range_of_images())
-        self.detector_.fit(self._images(X))
+        is_outlier_label = y is not None and np.isin(y, (1, -1)).all()
+        self.detector_.fit(self._images(X), y if is_outlier_label else None)
         self._n_features_out = math.prod(self.image_shape_[:2])
         return self
 

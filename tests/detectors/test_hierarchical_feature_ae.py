@@ -187,3 +187,18 @@ def test_bottle(mvtec_root):
     found = detector.fit(train.images[:80]).detect(test.images)
     assert roc_auc_score(test.target, found.scores) > 0.95
     assert pixel_roc_auc_score(test.masks, found.maps) > 0.9
+
+
+def test_scores_of_other_sizes_compare(textures):
+    """Four times the area, of the same scene: the scores do not fall to a quarter."""
+    X = textures[0].images
+    detector = small_detector(image_size=None, max_epochs=5).fit(X)
+    left, right = (
+        np.concatenate([X[a : a + 8], X[b : b + 8]], axis=1) for a, b in ((0, 8), (16, 0))
+    )
+    larger = np.concatenate([left, right], axis=2)
+    expected = detector.transform(X[:8])[:, 16:48, 16:48].max(axis=(1, 2))
+    found = detector.transform(larger)[:, 16:48, 16:48].max(axis=(1, 2))
+    assert (0.6 * expected < found).all()
+    assert (found < 3 * expected).all()
+    assert np.median(detector.score_samples(larger)) < 0.7 * np.median(detector.score_samples(X))
