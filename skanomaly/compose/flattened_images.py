@@ -117,7 +117,7 @@ class FlattenedImages(
         self._given_range = self._stated_range()
         self.value_range_ = self._given_range or _wider_range(X)
         self.detector_ = clone(self.detector).set_params(value_range=self._range_of_images())
-        is_outlier_label = y is not None and np.isin(y, (1, -1)).all()
+        is_outlier_label = y is not None and np.isin(np.asarray(y), (1, -1)).all()
         self.detector_.fit(self._images(X), y if is_outlier_label else None)
         self._n_features_out = math.prod(self.image_shape_[:2])
         return self
