@@ -76,6 +76,11 @@ def data_arguments(parser):
     )
 
 
+def has_backbone(make):
+    """Whether a detector, made by its class or another callable, runs a pretrained network."""
+    return "backbone" in make().get_params(deep=False)
+
+
 def backbones(arguments):
     """Parameters of the encoders that are compared."""
     return {
