@@ -90,7 +90,7 @@ class Entry(NamedTuple):
 
 LABELS = {"HierarchicalFeatureAE": "HFR-AE"}  # in tables, where it is not the class's name
 FURTHER = {
-    "HFR-AE": {
+    "HierarchicalFeatureAE": {
         "variants": {"area": {"level_weights": "area"}, "equal": {"level_weights": "equal"}}
     },
     "PatchReconstruction": {
@@ -103,8 +103,7 @@ FURTHER = {
     "SelfSupervisedAE": {"also": filtering},
 }
 DETECTORS = {
-    LABELS.get(name, name): Entry(make, **FURTHER.get(LABELS.get(name, name), {}))
-    for name, make in all_detectors()
+    LABELS.get(name, name): Entry(make, **FURTHER.get(name, {})) for name, make in all_detectors()
 }
 BASELINES = {
     "untouched features": Entry(UntouchedFeatures),
