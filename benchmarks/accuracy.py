@@ -14,11 +14,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from _common import Results, backbones, data_arguments, has_backbone
+from _common import Results, backbones, data_arguments, has_backbone, with_scores_by
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from skanomaly import PatchAE, SelfSupervisedAE
+from skanomaly._holdout import hold_out
 from skanomaly.datasets import load_mvtec_ad, load_one_class
 from skanomaly.features import FeaturePyramid, PatchBank
 from skanomaly.images import ImageDataset
@@ -60,7 +61,8 @@ class UntouchedUnscaledFeatures(UntouchedFeatures):
 
 def filtering(detector, images):
     """PSNR, against the clean image, of held-out normal images with drawn defects, and filtered."""
-    _, held_out = detector._hold_out(len(images), np.random.RandomState(detector.random_state))
+    random_state = np.random.RandomState(detector.random_state)
+    held_out = hold_out(len(images), detector.validation_fraction, None, random_state)
     side = detector.image_size
     batches = ImageDataset(images, image_size=(side, side), indices=held_out).batches(8)
     errors = {("drawn", True): [], ("filtered", True): [], ("filtered", False): []}
@@ -218,7 +220,7 @@ def run_mvtec(arguments):
         fit_s = fit(detector, train.images)
         further = also(detector, train.images)
         for variant, parameters in variants.items():
-            found = detector.set_params(**parameters).detect(test.images)
+            found = with_scores_by(detector, train.images, parameters).detect(test.images)
             results[f"{name}, {category}, {backbone}{suffix}, {variant}, seed {seed}"] = {
                 "image AUROC": roc_auc_score(test.target, found.scores),
                 "pixel AUROC": pixel_roc_auc_score(test.masks, found.maps),

@@ -11,7 +11,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from _common import Results
+from _common import Results, with_scores_by
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
@@ -181,7 +181,7 @@ def main():
         last = detector[-1] if hasattr(detector, "steps") else detector
         for variant, parameters in variants.items():
             before = last.get_params()
-            last.set_params(**parameters)
+            with_scores_by(last, train, parameters)
             normal_maps = detector.transform(normal)
             for condition, (X, masks) in defective.items():
                 maps = np.concatenate([normal_maps, detector.transform(X)])
