@@ -39,7 +39,7 @@ def test_python_examples(folder, capsys):
     for printed, replacement in smaller.items():
         assert printed in code
         code = code.replace(printed, replacement)
-    names = {}
+    names = {"__name__": "readme"}
     exec(code, names)
     assert "maps, image AUROC" in capsys.readouterr().out
     for parameters in ParameterGrid(names["search"].param_grid):
