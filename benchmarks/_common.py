@@ -76,6 +76,19 @@ def data_arguments(parser):
     )
 
 
+def has_backbone(make):
+    """Whether a detector, made by its class or another callable, runs a pretrained network."""
+    return "backbone" in make().get_params(deep=False)
+
+
+def with_scores_by(detector, images, parameters):
+    """A fitted detector with other values of parameters that scores depend on.
+
+    Its threshold, for which ranks have no use, is set from some normal images.
+    """
+    return detector.set_params(**parameters).calibrate(images[:20]) if parameters else detector
+
+
 def backbones(arguments):
     """Parameters of the encoders that are compared."""
     return {

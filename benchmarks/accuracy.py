@@ -14,20 +14,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from _common import Results, backbones, data_arguments
+from _common import Results, backbones, data_arguments, has_backbone, with_scores_by
+from skanomaly._holdout import hold_out
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from skanomaly import (
-    FastFlow,
-    HierarchicalFeatureAE,
-    PaDiM,
-    PatchAE,
-    PatchLatentSVM,
-    PatchReconstruction,
-    PatchRestoration,
-    SelfSupervisedAE,
-)
+from skanomaly import PatchAE, SelfSupervisedAE
 from skanomaly.datasets import load_mvtec_ad, load_one_class
 from skanomaly.features import FeaturePyramid, PatchBank
 from skanomaly.images import ImageDataset
@@ -37,6 +29,7 @@ from skanomaly.metrics import (
     pixel_roc_auc_score,
 )
 from skanomaly.synthesis import DefectGenerator
+from skanomaly.utils import all_detectors
 
 NO_DEFECTS = DefectGenerator(opacity=(0, 0))
 
@@ -60,7 +53,7 @@ class UntouchedUnscaledFeatures(UntouchedFeatures):
 
     def _vectors(self, pixels):
         levels = self.encoder_(pixels)
-        size = levels[self.encoder_.strides.index(self.stride)].shape[2:]
+        size = levels[self.encoder_.strides.index(self.patch_size)].shape[2:]
         return torch.cat(
             [F.interpolate(f, size, mode="bilinear", antialias=True) for f in levels], 1
         )
@@ -68,7 +61,8 @@ class UntouchedUnscaledFeatures(UntouchedFeatures):
 
 def filtering(detector, images):
     """PSNR, against the clean image, of held-out normal images with drawn defects, and filtered."""
-    _, held_out = detector._hold_out(len(images), np.random.RandomState(detector.random_state))
+    random_state = np.random.RandomState(detector.random_state)
+    held_out = hold_out(len(images), detector.validation_fraction, None, random_state)
     side = detector.image_size
     batches = ImageDataset(images, image_size=(side, side), indices=held_out).batches(8)
     errors = {("drawn", True): [], ("filtered", True): [], ("filtered", False): []}
@@ -93,42 +87,36 @@ class Entry(NamedTuple):
 
     make: Callable
     variants: dict = {"default": {}}  #: settings compared on one fit, as they concern scoring
-    has_backbone: bool = True
     also: Callable = lambda detector, images: {}  #: further figures of a fitted detector
 
 
-DETECTORS = {
-    "HFR-AE": Entry(
-        HierarchicalFeatureAE,
-        {"area": {"level_weights": "area"}, "equal": {"level_weights": "equal"}},
-    ),
-    "PaDiM": Entry(PaDiM),
-    "FastFlow": Entry(FastFlow),
-    "PatchReconstruction": Entry(
-        PatchReconstruction,
-        {
+LABELS = {"HierarchicalFeatureAE": "HFR-AE"}  # in tables, where it is not the class's name
+FURTHER = {
+    "HierarchicalFeatureAE": {
+        "variants": {"area": {"level_weights": "area"}, "equal": {"level_weights": "equal"}}
+    },
+    "PatchReconstruction": {
+        "variants": {
             "mean squared": {},
             "central squared": {"aggregation": "center"},
             "mean SSIM, stride 3": {"aggregation": "mean", "error": "ssim", "stride": 3},
-        },
-        has_backbone=False,
-    ),
-    "PatchLatentSVM": Entry(PatchLatentSVM, has_backbone=False),
-    "PatchRestoration": Entry(PatchRestoration, has_backbone=False),
-    "PatchAE": Entry(PatchAE),
+        }
+    },
+    "SelfSupervisedAE": {"also": filtering},
+}
+DETECTORS = {
+    LABELS.get(name, name): Entry(make, **FURTHER.get(name, {})) for name, make in all_detectors()
+}
+BASELINES = {
     "untouched features": Entry(UntouchedFeatures),
     "untouched unscaled features": Entry(UntouchedUnscaledFeatures),
-    "SelfSupervisedAE": Entry(SelfSupervisedAE, has_backbone=False, also=filtering),
-    "SelfSupervisedAE without skip": Entry(
-        partial(SelfSupervisedAE, skip=False), has_backbone=False, also=filtering
-    ),
-    "SelfSupervisedAE without defects": Entry(
-        partial(SelfSupervisedAE, defects=NO_DEFECTS), has_backbone=False
-    ),
+    "SelfSupervisedAE without skip": Entry(partial(SelfSupervisedAE, skip=False), also=filtering),
+    "SelfSupervisedAE without defects": Entry(partial(SelfSupervisedAE, defects=NO_DEFECTS)),
     "SelfSupervisedAE without defects and skip": Entry(
-        partial(SelfSupervisedAE, defects=NO_DEFECTS, skip=False), has_backbone=False
+        partial(SelfSupervisedAE, defects=NO_DEFECTS, skip=False)
     ),
 }
+MEASURED = DETECTORS | BASELINES
 NO_BACKBONE = "none"
 METRICS = ("image AUROC", "pixel AUROC", "AUPRO", "AUPRC")
 
@@ -182,6 +170,12 @@ def spread(values, digits=".3f"):
     return f"{np.mean(values):{digits}} ± {np.std(values):{digits}}"
 
 
+def made(make, **parameters):
+    """A detector; parameters that it does not have are left out."""
+    known = make().get_params(deep=False)
+    return make(**{name: value for name, value in parameters.items() if name in known})
+
+
 def fit(detector, images):
     start = time.perf_counter()
     detector.fit(images)
@@ -207,23 +201,26 @@ def run_mvtec(arguments):
         (name, category, backbone, seed)
         for seed in arguments.seeds
         for name in arguments.detectors
-        for backbone in (arguments.backbones if DETECTORS[name].has_backbone else [NO_BACKBONE])
+        for backbone in (
+            arguments.backbones if has_backbone(MEASURED[name].make) else [NO_BACKBONE]
+        )
         for category in arguments.categories or categories_below(arguments.data)
         if any(
             f"{name}, {category}, {backbone}{suffix}, {variant}, seed {seed}" not in results
-            for variant in DETECTORS[name].variants
+            for variant in MEASURED[name].variants
         )
     ]
     for name, category, backbone, seed in tqdm(jobs):
-        make, variants, _, also = DETECTORS[name]
+        make, variants, also = MEASURED[name]
         train, test = (
             load_mvtec_ad(arguments.data, category, split=split) for split in ("train", "test")
         )
-        detector = make(**backbones(arguments).get(backbone, {}), **epochs, random_state=seed)
+        chosen = backbones(arguments).get(backbone, {})
+        detector = made(make, **chosen, **epochs, random_state=seed)
         fit_s = fit(detector, train.images)
         further = also(detector, train.images)
         for variant, parameters in variants.items():
-            found = detector.set_params(**parameters).detect(test.images)
+            found = with_scores_by(detector, train.images, parameters).detect(test.images)
             results[f"{name}, {category}, {backbone}{suffix}, {variant}, seed {seed}"] = {
                 "image AUROC": roc_auc_score(test.target, found.scores),
                 "pixel AUROC": pixel_roc_auc_score(test.masks, found.maps),
@@ -280,7 +277,9 @@ def run_one_class(arguments):
         for seed in arguments.seeds
         for name in arguments.detectors
         for data_set in arguments.one_class
-        for backbone in arguments.backbones
+        for backbone in (
+            arguments.backbones if has_backbone(MEASURED[name].make) else [NO_BACKBONE]
+        )
         for normal_class in range(10)
         if f"{name}, {data_set}, {backbone}, {normal_class}, seed {seed}" not in results
     ]
@@ -289,8 +288,8 @@ def run_one_class(arguments):
         train, test = (
             load_one_class(data_set, normal_class, root, split=split) for split in ("train", "test")
         )
-        make = DETECTORS[name].make
-        detector = make(**backbones(arguments)[backbone], **ONE_CLASS_SETTINGS, random_state=seed)
+        chosen = backbones(arguments).get(backbone, {})
+        detector = made(MEASURED[name].make, **chosen, **ONE_CLASS_SETTINGS, random_state=seed)
         fit_s = fit(detector, train.images)
         results[f"{name}, {data_set}, {backbone}, {normal_class}, seed {seed}"] = {
             "image AUROC": roc_auc_score(test.target, detector.score_samples(test.images)),
@@ -322,21 +321,7 @@ def run_one_class(arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     data_arguments(parser)
-    parser.add_argument(
-        "--detectors",
-        nargs="+",
-        choices=DETECTORS,
-        default=[
-            "HFR-AE",
-            "PatchAE",
-            "SelfSupervisedAE",
-            "PaDiM",
-            "FastFlow",
-            "PatchReconstruction",
-            "PatchLatentSVM",
-            "PatchRestoration",
-        ],
-    )
+    parser.add_argument("--detectors", nargs="+", choices=MEASURED, default=list(DETECTORS))
     parser.add_argument("--categories", nargs="+", help="all below --data unless given")
     parser.add_argument("--backbones", nargs="+", default=["tf_efficientnet_lite0", "resnet18"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])

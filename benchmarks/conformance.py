@@ -10,12 +10,12 @@ from _common import machine_facts
 from sklearn.utils.estimator_checks import check_estimator
 
 from skanomaly import FlattenedImages
+from skanomaly.utils import all_detectors, small_detector
 from skanomaly.utils.estimator_checks import check_detector
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-from conftest import SMALL, small  # noqa: E402
-from test_flattened import EXPECTED_FAILED_CHECKS  # noqa: E402
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "compose")]
+from test_flattened_images import EXPECTED_FAILED_CHECKS  # noqa: E402
 
 HEAD = """# Which detector keeps what
 
@@ -40,13 +40,13 @@ Skipped by scikit-learn itself: {skipped}.
 MARKS = {"passed": "✓", "xfail": "exception", "skipped": "skipped", "failed": "**failed**"}
 
 
-def own(name):
-    return {r["name"]: r["status"] for r in check_detector(small(name), on_fail=None)}
+def own(detector):
+    return {r["name"]: r["status"] for r in check_detector(detector, on_fail=None)}
 
 
-def scikit_learns(name):
+def scikit_learns(detector):
     results = check_estimator(
-        FlattenedImages(small(name)),
+        FlattenedImages(detector),
         on_fail=None,
         on_skip=None,
         expected_failed_checks=EXPECTED_FAILED_CHECKS,
@@ -65,9 +65,9 @@ def main():
     argparse.ArgumentParser(description=__doc__).parse_args()
     warnings.simplefilter("ignore")
     ours, theirs = {}, {}
-    for name in SMALL:
-        start = time.perf_counter()
-        ours[name], theirs[name] = own(name), scikit_learns(name)
+    for name, cls in all_detectors():
+        start, detector = time.perf_counter(), small_detector(cls)
+        ours[name], theirs[name] = own(detector), scikit_learns(detector)
         print(name, f"{time.perf_counter() - start:.0f} s", flush=True)
     facts = ", ".join(f"{k} {v}" for k, v in machine_facts().items() if v)
     skipped = sorted({c for rows in theirs.values() for c, s in rows.items() if s == "skipped"})

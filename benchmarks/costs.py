@@ -6,19 +6,11 @@ import subprocess
 import sys
 
 import numpy as np
-from _common import Results, data_arguments
+from _common import Results, data_arguments, has_backbone
 
-DETECTORS = [
-    "PatchReconstruction",
-    "PatchLatentSVM",
-    "PatchRestoration",
-    "PaDiM",
-    "FastFlow",
-    "HierarchicalFeatureAE",
-    "PatchAE",
-    "SelfSupervisedAE",
-]
-HAS_BACKBONE = {"PaDiM", "FastFlow", "HierarchicalFeatureAE", "PatchAE"}
+from skanomaly.utils import all_detectors
+
+DETECTORS = dict(all_detectors())
 RUN = """
 import io, json, pathlib, sys, time
 import joblib, numpy as np, torch
@@ -72,12 +64,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     data_arguments(parser)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=DETECTORS)
+    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=list(DETECTORS))
     arguments = parser.parse_args()
     results = Results("costs")
     for name in arguments.detectors:
         parameters = {}
-        if name in HAS_BACKBONE:
+        if has_backbone(DETECTORS[name]):
             parameters = {"backbone": "resnet18", "weights": str(arguments.resnet18_weights)}
         job = json.dumps([name, str(arguments.data), parameters, arguments.rounds])
         found = subprocess.check_output([sys.executable, "-c", RUN, job], text=True)

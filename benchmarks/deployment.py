@@ -16,6 +16,9 @@ from _common import Results, data_arguments
 import skanomaly
 from skanomaly.datasets import load_mvtec_ad
 from skanomaly.exceptions import ExportError, ModelFileError
+from skanomaly.utils import all_detectors
+
+DETECTORS = dict(all_detectors())
 
 NOTES = """MVTec AD's *bottle*, 209 training images of 256x256, defaults, one seed; networks
 with a backbone: `tf_efficientnet_lite0`. "joblib" and "save" are sizes of the files and the median
@@ -27,7 +30,7 @@ in turn. "process": wall time and peak memory of a fresh Python process that loa
 LOAD = """
 import json, sys, time
 import joblib, onnxruntime, skorch, timm, torch
-import skanomaly.persistence
+import skanomaly
 read = {"joblib": joblib.load, "save": skanomaly.load}[sys.argv[1]]
 start = time.perf_counter()
 read(sys.argv[2])
@@ -127,7 +130,7 @@ def fuzz(detector, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     data_arguments(parser)
-    parser.add_argument("--detectors", nargs="+", default=list(skanomaly._DETECTORS))
+    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=list(DETECTORS))
     parser.add_argument("--frames", type=int, default=10_000)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -139,7 +142,7 @@ def main():
     for name in arguments.detectors:
         if name in results:
             continue
-        detector = getattr(skanomaly, name)(random_state=0).fit(X)
+        detector = DETECTORS[name](random_state=0).fit(X)
         with tempfile.TemporaryDirectory() as folder:
             folder = Path(folder)
             results[name] = files(detector, folder) | onnx(detector, X_test, folder)

@@ -4,10 +4,12 @@ import argparse
 import time
 
 import numpy as np
-from _common import Results, backbones, data_arguments
+from _common import Results, backbones, data_arguments, has_backbone
 
-from skanomaly import HierarchicalFeatureAE, PatchAE, SelfSupervisedAE
 from skanomaly.datasets import load_mvtec_ad
+from skanomaly.utils import all_detectors
+
+DETECTORS = dict(all_detectors())
 
 NOTES = """MVTec AD's *bottle*: 209 training images, 83 test images, 256x256, as arrays. "score" is
 the median time of `score_samples` over all test images, divided by their number; the detectors
@@ -18,17 +20,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     data_arguments(parser)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=list(DETECTORS))
     arguments = parser.parse_args()
     train, test = (load_mvtec_ad(arguments.data, "bottle", split=s) for s in ("train", "test"))
     X, X_test = (
         np.stack([bunch.images[i] for i in range(len(bunch.images))]) for bunch in (train, test)
     )
     detectors = {
-        f"{make.__name__}, {name}": make(**chosen, random_state=0)
-        for make in (HierarchicalFeatureAE, PatchAE)
-        for name, chosen in backbones(arguments).items()
+        f"{detector}, {backbone}": DETECTORS[detector](**chosen, random_state=0)
+        for detector in arguments.detectors
+        for backbone, chosen in (
+            backbones(arguments) if has_backbone(DETECTORS[detector]) else {"none": {}}
+        ).items()
     }
-    detectors["SelfSupervisedAE, none"] = SelfSupervisedAE(random_state=0)
     fit_s, score_ms = {}, {name: [] for name in detectors}
     for name, detector in detectors.items():
         start = time.perf_counter()

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import torch
-from _common import Results, backbones, data_arguments
+from _common import Results, backbones, data_arguments, with_scores_by
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
@@ -81,7 +81,8 @@ def main():
             "valid_loss": detector.net_.history[-1, "valid_loss"],
         }
         for level_weights in ("area", "equal"):
-            found = detector.set_params(level_weights=level_weights).detect(X)
+            weights = {"level_weights": level_weights}
+            found = with_scores_by(detector, images, weights).detect(X)
             row[level_weights] = [
                 roc_auc_score(target, found.scores),
                 pixel_roc_auc_score(masks, found.maps),

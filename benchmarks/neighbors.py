@@ -16,7 +16,9 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from skanomaly.datasets import load_mvtec_ad
-from skanomaly.features import FeaturePyramid, PatchBank, _LazyGreedy, _project, k_center_greedy
+from skanomaly.features import FeaturePyramid, PatchBank, k_center_greedy
+from skanomaly.features._k_center import _LazyGreedy
+from skanomaly.features._memory import _project
 from skanomaly.images import ImageDataset
 
 MEMORY = 20_000

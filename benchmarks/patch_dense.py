@@ -6,11 +6,11 @@ import time
 import numpy as np
 import torch
 from _common import Results, data_arguments
-from skanomaly.patches import continued, patch_places
 from skimage import data
 
 from skanomaly import PatchLatentSVM, PatchReconstruction
 from skanomaly.datasets import load_mvtec_ad
+from skanomaly.detectors._patches import continued, patch_places
 
 NOTES = """One 512x512 colour image (scikit-image's astronaut), patches of 63x63
 at the stride given, seconds of a whole map, median of the rounds in which both roads take turns.

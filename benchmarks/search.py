@@ -18,7 +18,7 @@ from skanomaly.features import FeaturePyramid
 from skanomaly.metrics import all_metrics
 from skanomaly.model_selection import NormalKFold
 
-GRID = {"width": [0.25, 0.5, 1.0], "lr": [0.2, 0.4], "negative_slope": [0.1, 0.2]}
+GRID = {"hidden_ratio": [0.25, 0.5, 1.0], "lr": [0.2, 0.4], "negative_slope": [0.1, 0.2]}
 
 
 class CountedImages:

@@ -8,19 +8,21 @@ import argparse
 
 import numpy as np
 import torch
-from _common import Results, backbones, data_arguments
+from _common import Results, backbones, data_arguments, has_backbone
 from accuracy import NO_BACKBONE, UntouchedFeatures, UntouchedUnscaledFeatures, fit, spread
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-import skanomaly
 from skanomaly.datasets import load_mvtec_ad
 from skanomaly.images import ImageDataset
 from skanomaly.metrics import aupro_score, pixel_roc_auc_score
 from skanomaly.synthesis import DEFECT_TYPES, DefectGenerator
+from skanomaly.utils import all_detectors
 
 N_HELD_OUT = 50
+DETECTORS = dict(all_detectors())
 SETTINGS = {
+    **{name: {"default": {}} for name in DETECTORS},
     "FastFlow": {
         "default": {},
         "max_epochs 10": {"max_epochs": 10},
@@ -32,7 +34,7 @@ SETTINGS = {
     },
     "PaDiM": {
         "default": {},
-        "all dimensions": {"dim": None},
+        "all features": {"n_features": None},
         "regularization 0.001": {"regularization": 0.001},
         "no shrinkage": {"shrinkage": 0.0},
     },
@@ -43,8 +45,8 @@ SETTINGS = {
         "no defects": {"defects": DefectGenerator(opacity=(0, 0))},
         "clean target": {"target": "clean"},
         "tuned backbone": {"tune_backbone": True},
-        "dim 128": {"dim": 128},
-        "dim 512": {"dim": 512},
+        "latent_dim 128": {"latent_dim": 128},
+        "latent_dim 512": {"latent_dim": 512},
         "layers (2, 3)": {"layers": (2, 3)},
         "lr 1e-3": {"lr": 1e-3},
         "lr 3e-5": {"lr": 3e-5},
@@ -84,7 +86,6 @@ SETTINGS = {
     },
 }
 METRICS = "image AUROC", "pixel AUROC", "AUPRO"
-HAS_BACKBONE = {"FastFlow", "PaDiM", "PatchAE"}
 NOTES = f"""{N_HELD_OUT} of the category's training images are held out: 20 stay as they are, onto
 the other 30 two defects of the named types each are drawn. Trained on the rest. One setting is
 changed at a time; mean ± standard deviation over the seeds. Drawn defects are not those of the
@@ -126,7 +127,9 @@ def main():
         for category in arguments.categories
         for detector in arguments.detectors
         for name in arguments.settings or SETTINGS[detector]
-        for backbone in (arguments.backbones if detector in HAS_BACKBONE else [NO_BACKBONE])
+        for backbone in (
+            arguments.backbones if has_backbone(DETECTORS[detector]) else [NO_BACKBONE]
+        )
         if name in SETTINGS[detector]
         and f"{detector}; {name}; {category}; {backbone}; seed {seed}" not in results
     ]
@@ -138,7 +141,7 @@ def main():
         X, masks = generated_test_set(held_out)
         chosen = backbones(arguments).get(backbone, {})
         changed = dict(SETTINGS[detector][name])
-        make = changed.pop("make", getattr(skanomaly, detector))
+        make = changed.pop("make", DETECTORS[detector])
         fitted = make(**chosen, **changed, random_state=seed)
         fit_s = fit(fitted, train[order[N_HELD_OUT:]])
         found = fitted.detect(X)

@@ -7,10 +7,11 @@ kind at a time drawn onto them.
 import argparse
 import time
 from itertools import pairwise
+from numbers import Integral, Real
 
 import numpy as np
 import torch
-from _common import Results
+from _common import Results, with_scores_by
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
@@ -26,6 +27,7 @@ from skanomaly import (
     PatchReconstruction,
     PatchRestoration,
 )
+from skanomaly._parameters import parameter
 from skanomaly.base import BaseImageDetector
 from skanomaly.datasets import make_texture_defects
 from skanomaly.metrics import aupro_score
@@ -70,34 +72,9 @@ class FullImageNet(nn.Module):
 class FullImageAE(BaseImageDetector):
     """Squared error of an auto-encoder of the whole image; what patches are compared with."""
 
-    def __init__(
-        self,
-        *,
-        max_epochs=200,
-        lr=2e-3,
-        image_size=128,
-        value_range=None,
-        smoothing=4.0,
-        score_reduction="max",
-        false_alarm_rate=0.05,
-        validation_fraction=0.2,
-        batch_size=8,
-        device="auto",
-        n_jobs=None,
-        random_state=None,
-    ):
-        self.max_epochs = max_epochs
-        self.lr = lr
-        self.image_size = image_size
-        self.value_range = value_range
-        self.smoothing = smoothing
-        self.score_reduction = score_reduction
-        self.false_alarm_rate = false_alarm_rate
-        self.validation_fraction = validation_fraction
-        self.batch_size = batch_size
-        self.device = device
-        self.n_jobs = n_jobs
-        self.random_state = random_state
+    max_epochs: int = parameter(200, Integral)
+    lr: float = parameter(2e-3, Real)
+    image_size = 128
 
     def _fit_images(self, images, validation):
         train, held_out = (
@@ -204,7 +181,7 @@ def main():
         last = detector[-1] if hasattr(detector, "steps") else detector
         for variant, parameters in variants.items():
             before = last.get_params()
-            last.set_params(**parameters)
+            with_scores_by(last, train, parameters)
             normal_maps = detector.transform(normal)
             for condition, (X, masks) in defective.items():
                 maps = np.concatenate([normal_maps, detector.transform(X)])

@@ -18,7 +18,7 @@ from skanomaly import HierarchicalFeatureAE, ImageFiles
 from skanomaly.calibration import quantile_of_new
 from skanomaly.datasets import load_mvtec_ad
 
-CONTAMINATIONS = (0.01, 0.05, 0.1)
+RATES = (0.01, 0.05, 0.1)
 
 
 def normal_images(root, category):
@@ -42,7 +42,7 @@ def plot(results, categories, epochs):
         for key, label, marker in (("flagged", "threshold", "o"), ("by ranks", "ranks alone", "x")):
             shares = np.array([row[key] for row in rows])
             error = shares.std(axis=0) / np.sqrt(len(rows))
-            ax.errorbar(CONTAMINATIONS, shares.mean(axis=0), 2 * error, fmt=marker, label=label)
+            ax.errorbar(RATES, shares.mean(axis=0), 2 * error, fmt=marker, label=label)
         ax.plot([0, 0.12], [0, 0.12], color="grey", linewidth=0.8, label="as asked")
         ax.set(title=category, xlabel="false_alarm_rate")
     axes[0].set_ylabel("new normal images flagged")
@@ -78,12 +78,10 @@ def main():
                     "n_validation": len(kept_out),
                     "n_new": len(new),
                     "flagged": [
-                        float(np.mean(scores < quantile_of_new(kept_out, share)))
-                        for share in CONTAMINATIONS
+                        float(np.mean(scores < quantile_of_new(kept_out, share))) for share in RATES
                     ],
                     "by ranks": [
-                        float(np.mean(scores < without_tail(kept_out, share)))
-                        for share in CONTAMINATIONS
+                        float(np.mean(scores < without_tail(kept_out, share))) for share in RATES
                     ],
                 }
     lines = []
@@ -92,7 +90,7 @@ def main():
         flagged, by_ranks = (
             np.array([row[key] for row in rows]) for key in ("flagged", "by ranks")
         )
-        for j, share in enumerate(CONTAMINATIONS):
+        for j, share in enumerate(RATES):
             standard_error = flagged[:, j].std(ddof=1) / np.sqrt(len(rows))
             lines.append(
                 [

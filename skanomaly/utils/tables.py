@@ -1,0 +1,125 @@
+"""Tables of detectors in the documentation, from what the classes say of themselves.
+
+``python -m skanomaly.utils.tables`` rewrites those in ``README.md`` and ``docs/detectors.md``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ._discovery import all_detectors
+
+_COMMAND = "python -m skanomaly.utils.tables"
+_START, _END = f"<!-- {_COMMAND} -->\n", "<!-- end -->\n"
+_PAGE = f"""# Detectors
+
+What each class says of itself, written by `{_COMMAND}`.
+
+- features: it needs those of a pretrained network (`backbone`, `weights`, `layers`)
+- training: it trains a network (`max_epochs`, `lr`, `callbacks`, `checkpoint`)
+- drawn defects: it learns from defects drawn onto images of good parts (`defects`)
+- grows: it has `partial_fit`
+- ONNX: `export_onnx` takes it
+
+{{properties}}
+Parameters that are a detector's own, beside those that all or several have:
+
+{{parameters}}"""
+_YES = "✓"
+
+
+def readme(text):
+    """The README with its table of detectors as it is to be.
+
+    Parameters
+    ----------
+    text : str
+        The README, in which two comments enclose the table.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If there are no such comments.
+    """
+    before, start, rest = text.partition(_START)
+    _, end, after = rest.partition(_END)
+    if not (start and end):
+        raise ValueError(f"there is no {_START.strip()} followed by {_END.strip()} in the README")
+    lines = [[f"`{name}`", _what_it_does(cls), _source(cls)] for name, cls in all_detectors()]
+    return before + start + _table(["detector", "detects defects", "source"], lines) + end + after
+
+
+def page():
+    """What ``docs/detectors.md`` is to hold.
+
+    Returns
+    -------
+    str
+    """
+    properties, parameters = [], []
+    for name, cls in all_detectors():
+        known = cls._get_param_names()
+        has = (
+            "backbone" in known,
+            "max_epochs" in known,
+            "defects" in known,
+            hasattr(cls, "partial_fit"),
+            not hasattr(cls, "_not_exportable"),
+        )
+        properties.append([f"`{name}`", *(_YES if it_has else "" for it_has in has), _source(cls)])
+        parameters.append([f"`{name}`", ", ".join(f"`{own}`" for own in _own_parameters(cls))])
+    head = ["detector", "features", "training", "drawn defects", "grows", "ONNX", "source"]
+    return _PAGE.format(
+        properties=_table(head, properties),
+        parameters=_table(["detector", "its own parameters"], parameters),
+    )
+
+
+def _what_it_does(cls):
+    return cls.__doc__.splitlines()[0].removeprefix("Detect defects ").removesuffix(".")
+
+
+def _source(cls):
+    """Authors of the first reference in the docstring, and where it can be read."""
+    found = re.search(
+        r'^\.\. \[1\] (.+?), "(.+?)(\n\n|\n\.\. \[|\Z)', cls.__doc__, re.MULTILINE | re.DOTALL
+    )
+    if found is None:
+        return ""
+    surnames = [author.split()[-1] for author in found[1].split(",")]
+    authors = " and ".join(surnames) if len(surnames) < 3 else f"{surnames[0]} et al."
+    if arxiv := re.search(r"arXiv:(\d+\.\d+)", found[2]):
+        return f"{authors}, [arXiv {arxiv[1]}](https://arxiv.org/abs/{arxiv[1]})"
+    if doi := re.search(r"doi:(\S+?)[.,]?(\s|\Z)", found[2]):
+        return f"{authors}, [doi {doi[1]}](https://doi.org/{doi[1]})"
+    return authors
+
+
+def _own_parameters(cls):
+    inherited = {
+        name
+        for base in cls.__mro__[1:]
+        for name in getattr(base, "_documented", {}).get("Parameters", {})
+    }
+    return [name for name in cls._get_param_names() if name not in inherited]
+
+
+def _table(head, lines):
+    rows = [head, ["---"] * len(head), *lines]
+    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
+
+
+def main(root="."):
+    """Rewrite the tables below a folder, a checkout of the project."""
+    path = Path(root) / "README.md"
+    path.write_text(readme(path.read_text(encoding="utf-8")), encoding="utf-8")
+    (Path(root) / "docs" / "detectors.md").write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
