@@ -5,6 +5,7 @@ from ._gaussian import PositionwiseGaussian
 from ._k_center import k_center_greedy
 from ._memory import PatchBank
 from ._pyramid import FeaturePyramid
+from ._stored import pyramid_of_state
 
 __all__ = [
     "FeatureDataset",
@@ -12,4 +13,5 @@ __all__ = [
     "PatchBank",
     "PositionwiseGaussian",
     "k_center_greedy",
+    "pyramid_of_state",
 ]
