@@ -46,7 +46,8 @@ def pyramid_of_state(name, layers, state, *, n_channels, engine="auto"):
             f"the tensors are not those of {name} with layers {layers} and {n_channels} channels: "
             f"{len(other)} are missing, superfluous or of other shapes, such as {other[0]}"
         )
-    pyramid = FeaturePyramid(name, layers, None, n_channels=n_channels, engine=engine)
+    with torch.random.fork_rng(devices=[]):  # for weights that are replaced at once
+        pyramid = FeaturePyramid(name, layers, None, n_channels=n_channels, engine=engine)
     pyramid.load_state_dict(state)
     pyramid.freeze()
     return pyramid
