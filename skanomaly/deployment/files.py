@@ -20,8 +20,8 @@ from ..exceptions import BackboneError, ModelFileError
 from ._decoder import Decoder
 from ._document import Refused, check_size, parsed, to_json
 from ._encoder import Encoder
+from ._kinds import MAGIC
 
-MAGIC = b"skanomaly model\n"
 FORMAT = 1
 DIGEST_SIZE = hashlib.sha256().digest_size
 LENGTH_SIZE = 8  # of the description, and within safetensors of its own
