@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import repeat
 from pathlib import Path
 
@@ -73,8 +73,19 @@ class _UsageError(ValueError):
 
 
 def _say(text):
-    """Tell the user, apart from what a command writes."""
+    """Tell the user that something is not as it should be."""
     print(f"skanomaly: {text}", file=sys.stderr)
+
+
+def _report(text, out):
+    """Tell the user what was done: on standard output, unless that is where it was done."""
+    print(text, file=sys.stderr if _is_standard_output(out) else sys.stdout)
+
+
+def _is_standard_output(path):
+    with suppress(OSError):
+        return path == "-" or os.path.samestat(os.stat(path), os.fstat(1))
+    return False
 
 
 def _text_of(error):
@@ -231,9 +242,10 @@ def _fit(arguments):
     with _opened(arguments.out) as file:  # first, so that a wrong path costs no training
         detector.fit(images)
         (joblib.dump if arguments.pickle else save)(detector, file)
-    _say(
-        f"fitted on {len(images)} images; threshold {-detector.offset_:.4g}: {arguments.out} "
-        f"({'a pickle' if arguments.pickle else 'for skanomaly score and skanomaly.load'})"
+    _report(
+        f"Fitted on {len(images)} images; threshold {-detector.offset_:.4g}: {arguments.out} "
+        f"({'a pickle' if arguments.pickle else 'for skanomaly score and skanomaly.load'})",
+        arguments.out,
     )
     return 0
 
@@ -286,7 +298,10 @@ def _score(arguments):
                     _say(f"{name}: {error}")
             file.flush()  # for who reads from a pipe
             bar.update(len(chunk))
-    _say(f"{n_scored} scored, {n_flagged} flagged, {n_failed} failed: {arguments.out}")
+    _report(
+        f"{n_scored} scored, {n_flagged} flagged, {n_failed} failed: {arguments.out}",
+        arguments.out,
+    )
     return 1 if n_failed else 0
 
 

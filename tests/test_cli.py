@@ -106,7 +106,7 @@ def test_score_is_what_the_detector_says(model, new_parts, tmp_path, capsys):
         assert row["error"] == ""
         with Image.open(maps / f"{row['file']}.map.png") as picture:
             assert picture.size == (64, 64)
-    assert "12 scored" in capsys.readouterr().err
+    assert "12 scored" in capsys.readouterr().out
 
 
 def test_unreadable_files_are_marked_and_the_rest_is_scored(model, new_parts, tmp_path, capsys):
@@ -125,8 +125,8 @@ def test_unreadable_files_are_marked_and_the_rest_is_scored(model, new_parts, tm
     assert all(row["score"] == row["label"] == "" for row in bad)
     assert all(row["error"] == "" and float(row["score"]) < 0 for row in rows.values())
     shown = capsys.readouterr()
-    assert "12 scored" in shown.err
-    assert "3 failed" in shown.err
+    assert "12 scored" in shown.out
+    assert "3 failed" in shown.out
     assert "text.png" in shown.err
 
 
@@ -288,10 +288,10 @@ def test_a_map_that_cannot_be_written_costs_no_scores(models, new_parts, tmp_pat
     assert main([*command, "--maps", str(tmp_path / "maps")]) == 1
     assert len(rows_of(out)) == 12
     assert all(row["score"] for row in rows_of(out))
-    shown = capsys.readouterr().err
-    assert "01.png: its map cannot be written" in shown
-    assert "12 scored" in shown
-    assert "1 failed" in shown
+    shown = capsys.readouterr()
+    assert "01.png: its map cannot be written" in shown.err
+    assert "12 scored" in shown.out
+    assert "1 failed" in shown.out
 
 
 def test_an_error_that_names_no_image_is_that_of_one(model, new_parts, tmp_path, monkeypatch):
