@@ -329,7 +329,7 @@ def _detect_readable(detector, paths, with_maps):
 
 def _load(path, trust_pickle):
     """The detector in a file, whose kind is seen from its content."""
-    from .deployment._kinds import kind_of
+    from .deployment import kind_of
 
     if not Path(path).is_file():
         raise _UsageError(f"there is no model {path}; make one with skanomaly fit")
