@@ -167,8 +167,8 @@ def _demo(arguments):
 def _run_demo(texture, seed):
     from sklearn.metrics import roc_auc_score
 
-    from . import HierarchicalFeatureAE
     from .datasets import make_texture_defects
+    from .detectors.hierarchical_feature_ae import HierarchicalFeatureAE
     from .metrics import aupro_score, pixel_roc_auc_score
 
     print(f"Real texture: {texture} (a photograph). Fitting on 100 crops without defects ...")
@@ -222,8 +222,9 @@ def _save_demo_sheet(file, test, found, threshold):
 def _fit(arguments):
     import joblib
 
-    from . import HierarchicalFeatureAE, save
     from .datasets import load_image_folder
+    from .deployment.files import save
+    from .detectors.hierarchical_feature_ae import HierarchicalFeatureAE
 
     _check_device(arguments.device)
     images = load_image_folder(arguments.folder, split="train").images
@@ -335,11 +336,11 @@ def _load(path, trust_pickle):
         raise _UsageError(f"there is no model {path}; make one with skanomaly fit")
     kind = kind_of(path)
     if kind == "onnx":
-        from . import OnnxDetector
+        from .deployment.onnx_detector import OnnxDetector
 
         return OnnxDetector(path)
     if kind == "skanomaly":
-        from . import load
+        from .deployment.files import load
 
         detector = load(path)
     elif kind == "pickle":
