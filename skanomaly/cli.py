@@ -12,9 +12,9 @@ from contextlib import contextmanager, suppress
 from itertools import repeat
 from pathlib import Path
 
-from . import __version__
 from ._atomic import replaced
 from ._console import lasting_streams, stopping_on_signals
+from ._version import __version__
 from .exceptions import InvalidImageError, TrainingError
 
 BROKEN_PIPE = 128 + 13  # as of a program that SIGPIPE ends
