@@ -263,6 +263,7 @@ class PatchAE(BaseImageDetector):
     subsampling: str
     n_neighbors: int
     backbone_lr: float
+    bank_: Any
     net_: Any
     offset_: Any
     validation_scores_: Any

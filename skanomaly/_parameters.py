@@ -81,6 +81,21 @@ class DeclaredParameters:
             cls.__doc__ = _completed(cls)
 
 
+def documented_attributes(cls):
+    """Names of the fitted attributes that a class and its bases document.
+
+    Parameters
+    ----------
+    cls : type
+
+    Returns
+    -------
+    frozenset of str
+        Empty for other classes, and where Python drops docstrings.
+    """
+    return frozenset(getattr(cls, "_documented", {}).get("Attributes", ()))
+
+
 def _annotate_new_defaults(cls):
     """Make ``name = value`` a new default of an inherited parameter, which dataclasses ignore."""
     annotations = inspect.get_annotations(cls)

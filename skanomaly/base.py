@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import copyreg
 import warnings
 from numbers import Integral, Real
 from typing import ClassVar
@@ -596,6 +597,15 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
     def __getstate__(self):
         state = {name: on_cpu(value) for name, value in super().__getstate__().items()}
         return {**state, "_skanomaly_version": __version__}
+
+    def __reduce_ex__(self, protocol):
+        return copyreg.__newobj__, (type(self),), self.__getstate__()
+
+    def __reduce__(self):  # skops asks for this; pickle, copy and joblib for what is above
+        raise TypeError(
+            f"{type(self).__name__} cannot be written by skops, which knows no neural networks: "
+            'use skanomaly.save, or with MLflow serialization_format="cloudpickle"'
+        )
 
     def __setstate__(self, state):
         written = state.pop("_skanomaly_version", "before 0.1")

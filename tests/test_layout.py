@@ -12,7 +12,17 @@ import skanomaly
 ROOT = Path(skanomaly.__file__).parent
 # From the ground to the roof; what stands in one line may import each other without a circle.
 STOREYS = [
-    ["exceptions", "_version", "_public", "_sklearn", "_atomic", "_process", "_random", "_device"],
+    [
+        "exceptions",
+        "_version",
+        "_public",
+        "_sklearn",
+        "_atomic",
+        "_console",
+        "_process",
+        "_random",
+        "_device",
+    ],
     ["_parameters", "_validation"],
     ["images"],
     ["maps", "synthesis", "calibration"],

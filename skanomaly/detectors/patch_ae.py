@@ -139,6 +139,11 @@ class PatchAE(DefectTrainedDetector, FeatureDetector):
     backbone_lr : float
         That of the pretrained part, if it is tuned.
 
+    Attributes
+    ----------
+    bank_ : PatchBank
+        The vectors that are kept.
+
     See Also
     --------
     skanomaly.features.PatchBank : The memory.

@@ -6,6 +6,7 @@ from ._k_center import k_center_greedy
 from ._memory import PatchBank
 from ._networks import FrozenNetwork
 from ._pyramid import FeaturePyramid
+from ._stored import pyramid_of_state
 
 __all__ = [
     "FeatureDataset",
@@ -14,4 +15,5 @@ __all__ = [
     "PatchBank",
     "PositionwiseGaussian",
     "k_center_greedy",
+    "pyramid_of_state",
 ]

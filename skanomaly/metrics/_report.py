@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import html
 import io
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from .._atomic import replaced
 
 # The others of a group are in the records; a wider table would not fit a terminal.
 _SHOWN_BY_GROUP = ("image_roc_auc", "pixel_roc_auc", "aupro", "aupimo", "detection_rate", "found")
@@ -123,7 +124,8 @@ class EvaluationReport:
         writer.writeheader()
         writer.writerows(records)
         if path is not None:
-            Path(path).write_text(buffer.getvalue(), encoding="utf-8")
+            with replaced(path) as file:
+                file.write(buffer.getvalue().encode())
         return buffer.getvalue()
 
     def to_frame(self):
