@@ -15,11 +15,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from _common import Results, backbones, data_arguments, has_backbone, with_scores_by
-from skanomaly._holdout import hold_out
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from skanomaly import PatchAE, SelfSupervisedAE
+from skanomaly._holdout import hold_out
 from skanomaly.datasets import load_mvtec_ad, load_one_class
 from skanomaly.features import FeaturePyramid, PatchBank
 from skanomaly.images import ImageDataset

@@ -627,6 +627,7 @@ class FlattenedImages(OutlierMixin, TransformerMixin, BaseEstimator):
     min_side: int
     detector_: Any
     image_shape_: Any
+    stated_range_: Any
     value_range_: Any
     offset_: Any
     n_features_in_: Any

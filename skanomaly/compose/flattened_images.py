@@ -63,6 +63,8 @@ class FlattenedImages(
         The fitted one.
     image_shape_ : tuple of int
         Height, width and, if there are several, channels.
+    stated_range_ : (float, float) or None
+        What `value_range`, or the detector's own, says of black and white.
     value_range_ : (float, float)
         Values that mean black and white: those stated, or those that lie half the
         range seen in `fit` below and above it.
@@ -114,8 +116,8 @@ class FlattenedImages(
         self._validate_params()
         X = validate_data(self, X, dtype="numeric", ensure_min_samples=2)
         self.image_shape_ = self._shape_of(X.shape[1])
-        self._given_range = self._stated_range()
-        self.value_range_ = self._given_range or _wider_range(X)
+        self.stated_range_ = self._stated_range()
+        self.value_range_ = self.stated_range_ or _wider_range(X)
         self.detector_ = clone(self.detector).set_params(value_range=self._range_of_images())
         is_outlier_label = y is not None and np.isin(np.asarray(y), (1, -1)).all()
         self.detector_.fit(self._images(X), y if is_outlier_label else None)
@@ -194,7 +196,7 @@ class FlattenedImages(
         return self._images(validate_data(self, X, dtype="numeric", reset=False))
 
     def _images(self, X):
-        if self._given_range is None:
+        if self.stated_range_ is None:
             low, high = self.value_range_
             # In double precision, as single precision cannot tell large numbers apart.
             X = ((np.clip(X.astype(float), low, high) - low) / (high - low)).astype(np.float32)
@@ -235,7 +237,7 @@ class FlattenedImages(
         return None if given is None else tuple(given)
 
     def _range_of_images(self):
-        return (0, 1) if self._given_range is None else self._given_range
+        return (0, 1) if self.stated_range_ is None else self._given_range
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
