@@ -194,11 +194,16 @@ def _with_metadata(content, detector, raw):
         "value_range": [low, high],
         "n_channels": raw.shape[3],
         "size": None if detector._seen_size is not None else list(raw.shape[1:3]),
-        "min_image_size": getattr(detector, "min_image_size_", 1),
+        "min_image_size": _smallest_size(detector),
         "skanomaly": version("skanomaly"),
     }
     onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(document)})
     return model.SerializeToString()
+
+
+def _smallest_size(detector):
+    """Pixels that an image must have a side; what is resized first may have any."""
+    return 1 if detector._seen_size is not None else getattr(detector, "min_image_size_", 1)
 
 
 def _compare(detector, model, raw):

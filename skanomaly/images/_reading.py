@@ -29,6 +29,9 @@ _DECODED_AS = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}
 # Colour spaces whose channels are not red, green and blue.
 _OTHER_COLOURS = {"CMYK", "HSV", "LAB", "YCbCr"}
 
+# Bytes that are copied from Pillow at once.
+_BAND = 2**22
+
 # A file object may stand in a batch twice, and be read by two threads.
 _reading_file_objects = threading.Lock()
 
@@ -190,7 +193,7 @@ def decode(image, convert=None):
     mode = _DECODED_AS.get(image.mode, image.mode)
     if image.mode == "P" and image.has_transparency_data:
         mode = "RGBA"
-    array = np.asarray(image if mode == image.mode else image.convert(mode))
+    array = _as_array(image if mode == image.mode else image.convert(mode))
     if getattr(image, "tag_v2", None) is not None:
         array = as_stored_in_tiff(array, image)
     if is_from_pgm:
@@ -198,6 +201,18 @@ def decode(image, convert=None):
     # Big-endian 16-bit files come back byte-swapped, which torch does not take.
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     return converted(oriented(array, upright), convert)
+
+
+def _as_array(image):
+    """The same as np.asarray(image), which takes the memory of three images."""
+    width, height = image.size
+    first = np.asarray(image.crop((0, 0, width, 1)))
+    array = np.empty((height, *first.shape[1:]), first.dtype)
+    n_rows = max(1, _BAND // first.nbytes)
+    for top in range(0, height, n_rows):
+        bottom = min(top + n_rows, height)
+        array[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
+    return array
 
 
 def _check_colours(image, convert):

@@ -65,10 +65,15 @@ def resized(x, size):
     from torch.nn.functional import interpolate
 
     def to(images, height, width):
+        # Enlarging is the same either way, but not all devices have the anti-aliased kernel.
         shrinks = height < images.shape[2] or width < images.shape[3]
-        return interpolate(images, (height, width), mode="bilinear", antialias=shrinks)
+        antialias = shrinks or images.device.type == "cpu"
+        return interpolate(images, (height, width), mode="bilinear", antialias=antialias)
 
+    height, width = x.shape[2:]
+    if size[0] < height and size[1] > width:  # PyTorch would first make it wide
+        return to(resized(x, (size[0], width)), *size)
     if size[1] > 1:
         return to(x, *size)
     # PyTorch mistakes the rows of an image that is one pixel wide for its columns.
-    return to(to(x, x.shape[2], 1).transpose(2, 3), 1, size[0]).transpose(2, 3)
+    return to(to(x, height, 1).transpose(2, 3), 1, size[0]).transpose(2, 3)
