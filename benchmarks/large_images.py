@@ -1,4 +1,4 @@
-"""Scoring large files by path: memory above that of one small image, and how long the network waits."""
+"""Large files scored by path: memory above that of one small image, and the network's waiting."""
 
 import argparse
 import json

@@ -172,6 +172,8 @@ def _upright_size(image, content):
         array, orientation = read_tiff(content())
         return oriented(array, orientation).shape[:2]
     width, height = image.size
+    if image.format == "TIFF":  # whose size some versions of Pillow give upright
+        width, height = image.tag_v2[256], image.tag_v2[257]
     return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
