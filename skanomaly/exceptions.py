@@ -31,6 +31,10 @@ def _invalid_image_error(reason, index, path):
     return InvalidImageError(reason, index=index, path=path)
 
 
+class DiskSpaceError(OSError):
+    """The disk has no room for what does not fit into memory."""
+
+
 class BackboneError(ValueError):
     """A backbone cannot be built, run by the chosen engine, or given its weights."""
 

@@ -1,9 +1,10 @@
 """Residuals -> pixel map -> image score.
 
 Bilinear resizing and Gaussian smoothing are linear and act on each axis by
-itself, so a whole chain of them is one matrix per axis: a map of h x w becomes
-one of H x W by ``A_h @ map @ A_w.T``. That is exact, quick for the small maps
-that networks give, and the same code on every device.
+itself, so that both are one matrix per axis: a map of h x w becomes one of H x W
+by ``A_h @ map @ A_w.T``. That is exact, quick for the small maps that networks
+give, and the same code on every device. Large maps, whose matrices would be
+larger than they, are resized and smoothed step by step.
 """
 
 from __future__ import annotations
@@ -16,12 +17,19 @@ import torch
 from scipy import ndimage
 
 from ._process import is_exporting
+from .images import resized
 
 #: Ways from a map to a score, besides the mean of its highest share.
 SCORE_REDUCTIONS = ("max", "mean", "sum")
 
 # Side in pixels of the window of structural similarity.
 SSIM_WINDOW = 11
+
+# Numbers that a matrix for one axis may hold: 1 MiB in single precision.
+_MAX_MATRIX = 2**18
+
+# Finished pixels that are held at once for images that are yielded one by one.
+_MAX_FINISHED = 2**24
 
 
 def normalized_residual(f_enc, f_dec):
@@ -148,25 +156,38 @@ def gaussian_matrix(size, sigma):
     return torch.from_numpy(matrix)
 
 
-@lru_cache(maxsize=128)
-def _axis_matrix(size, seen_size, sigma, own_size):
-    """Map's axis -> the network's input -> smoothed there -> the image's own size."""
-    matrix = gaussian_matrix(seen_size, sigma)
-    if size != seen_size:
-        matrix = matrix @ resize_matrix(size, seen_size)
-    if own_size != seen_size:
-        matrix = resize_matrix(seen_size, own_size) @ matrix
-    return matrix.float()
+@lru_cache(maxsize=64)  # of at most 1 MiB each
+def _axis_matrix(size, seen_size, sigma):
+    """Map's axis -> the network's input -> smoothed there."""
+    columns = torch.eye(size, dtype=torch.float64)[None]
+    return _smoothed(_resized(columns, (seen_size, size)), sigma, axis=1)[0].float()
+
+
+def _resized(maps, size):
+    return maps if maps.shape[1:] == tuple(size) else resized(maps[:, None], tuple(size))[:, 0]
+
+
+def _smoothed(maps, sigma, axis):
+    """What `gaussian_matrix` does along an axis, by sums."""
+    if not sigma:
+        return maps
+    radius = int(4 * sigma + 0.5)
+    weights = np.exp(-0.5 * np.square(np.arange(-radius, radius + 1) / sigma))
+    size = maps.shape[axis]
+    mirrored = np.arange(-radius, size + radius) % (2 * size)
+    mirrored = torch.from_numpy(np.minimum(mirrored, 2 * size - 1 - mirrored))
+    extended = maps.index_select(axis, mirrored.to(maps.device))
+    return _weighted_sums(extended, (weights / weights.sum()).tolist(), axis)
 
 
 def _traced_axis_matrix(size, seen_size, sigma, own_size):
     """The same, where the image's own size is known only when an exported file is run."""
-    matrix = _axis_matrix(int(size), int(seen_size), sigma, int(seen_size)).double()
+    size, seen_size = int(size), int(seen_size)
+    matrix = gaussian_matrix(seen_size, sigma) @ resize_matrix(size, seen_size)
     if isinstance(own_size, int):
         return matrix.float()
-    resized = resize_matrix(int(seen_size), own_size)
-    is_identity = int(size) == int(seen_size) and not sigma
-    return (resized if is_identity else resized @ matrix).float()
+    to_own = resize_matrix(seen_size, own_size)
+    return (to_own if size == seen_size and not sigma else to_own @ matrix).float()
 
 
 def assemble_maps_by_size(maps, seen_size, own_sizes, smoothing, regions):
@@ -188,9 +209,12 @@ def assemble_maps_by_size(maps, seen_size, own_sizes, smoothing, regions):
     start = 0
     for own_size, group in groupby(own_sizes):
         stop = start + len(list(group))
-        within = _stacked_regions(regions[start:stop], own_size)
-        part = [phi[start:stop] for phi in maps]
-        yield from assemble_maps(part, seen_size, own_size, smoothing, within).cpu()
+        n_at_once = max(1, _MAX_FINISHED // (own_size[0] * own_size[1]))
+        for first in range(start, stop, n_at_once):
+            part = slice(first, min(first + n_at_once, stop))
+            within = _stacked_regions(regions[part], own_size)
+            chosen = [phi[part] for phi in maps]
+            yield from assemble_maps(chosen, seen_size, own_size, smoothing, within).cpu()
         start = stop
 
 
@@ -228,20 +252,43 @@ def assemble_maps(maps, seen_size, own_size, smoothing, regions=None):
     if isinstance(maps, torch.Tensor):
         maps = [maps]
     if regions is None:
-        return sum(_along_axes(phi, seen_size, smoothing, own_size) for phi in maps)
-    seen = sum(_along_axes(phi, seen_size, 0.0, seen_size) for phi in maps)
+        if is_exporting():
+            return sum(_traced_map(phi, seen_size, smoothing, own_size) for phi in maps)
+        return _resized(sum(_seen(phi, seen_size, smoothing) for phi in maps), own_size)
+    seen = sum(_brought(phi, seen_size, 0.0, seen_size) for phi in maps)
     weights = _of_seen_size(regions.to(seen.device), seen_size)
-    covered = _along_axes(weights, seen_size, smoothing, seen_size)
-    smoothed = _along_axes(seen * weights, seen_size, smoothing, seen_size) / covered
-    smoothed = _lowest_outside(smoothed, covered > 1e-6)
-    return _lowest_outside(_along_axes(smoothed, seen_size, 0.0, own_size), regions)
+    covered = _brought(weights, seen_size, smoothing, seen_size)
+    smoothed = _brought(seen * weights, seen_size, smoothing, seen_size) / covered
+    # Relative to what is covered best, as a region may be smaller than a pixel of the network.
+    smoothed = _lowest_outside(smoothed, covered > 1e-6 * covered.amax(dim=(1, 2), keepdim=True))
+    return _lowest_outside(_brought(smoothed, seen_size, 0.0, own_size), regions)
 
 
-def _along_axes(phi, seen_size, smoothing, own_size):
+def _brought(phi, seen_size, smoothing, own_size):
     """Maps brought to what the network saw, smoothed there, and brought to another size."""
-    matrix_of = _traced_axis_matrix if is_exporting() else _axis_matrix
+    if is_exporting():
+        return _traced_map(phi, seen_size, smoothing, own_size)
+    return _resized(_seen(phi, seen_size, smoothing), own_size)
+
+
+def _seen(phi, seen_size, smoothing):
+    """Maps brought to what the network saw, and smoothed there."""
+    phi = phi.float()
+    for axis, seen in ((1, seen_size[0]), (2, seen_size[1])):
+        size = phi.shape[axis]
+        if size * seen <= _MAX_MATRIX:
+            matrix = _axis_matrix(size, seen, smoothing).to(phi.device)
+            phi = matrix @ phi if axis == 1 else phi @ matrix.T
+        else:
+            new_size = (seen, phi.shape[2]) if axis == 1 else (phi.shape[1], seen)
+            phi = _smoothed(_resized(phi, new_size), smoothing, axis)
+    return phi
+
+
+def _traced_map(phi, seen_size, smoothing, own_size):
+    """The same, brought to the image's own size, as one matrix an axis, which ONNX can hold."""
     rows, columns = (
-        matrix_of(size, seen, smoothing, own).to(phi.device)
+        _traced_axis_matrix(size, seen, smoothing, own).to(phi.device)
         for size, seen, own in zip(phi.shape[1:], seen_size, own_size, strict=True)
     )
     return rows @ phi.float() @ columns.T
@@ -250,7 +297,7 @@ def _along_axes(phi, seen_size, smoothing, own_size):
 def _of_seen_size(regions, seen_size):
     """Share of what lies in its region, of each pixel that the network sees."""
     if not is_exporting():
-        return _along_axes(regions, seen_size, 0.0, seen_size)
+        return _seen(regions, seen_size, 0.0)
     # Theirs is the images' own size, which is known only when an exported file is run.
     sizes = zip(regions.shape[1:], seen_size)
     rows, columns = (resize_matrix(n, seen).float() for n, seen in sizes)

@@ -1,3 +1,5 @@
+from functools import lru_cache
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 from skimage import metrics
 
+from skanomaly import maps
 from skanomaly.maps import (
     assemble_maps,
     gaussian_matrix,
@@ -230,6 +233,51 @@ def test_assemble_maps_where_the_network_sees_the_own_size(map_size, size, sigma
     torch.testing.assert_close(
         found, slow_assembly(maps, size, size, sigma).float(), rtol=0, atol=2e-6
     )
+
+
+@property_test
+@given(map_size=pairs, seen_size=pairs, own_size=pairs, sigma=sigmas, seed=seeds)
+def test_large_maps_go_without_matrices(map_size, seen_size, own_size, sigma, seed):
+    """What is too large for a matrix comes out as with one."""
+    phi = torch.from_numpy(np.random.default_rng(seed).random((2, *map_size)))
+    expected = assemble_maps(phi, seen_size, own_size, sigma)
+    for largest in (0, 4 * map_size[0]):  # no axis, or one of them
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(maps, "_MAX_MATRIX", largest)
+            found = assemble_maps(phi, seen_size, own_size, sigma)
+        torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
+
+
+def test_matrices_kept_are_bounded(monkeypatch):
+    """64 of at most 1 MiB, whatever the sizes."""
+    maps._axis_matrix.cache_clear()
+    made, make = [], maps._axis_matrix.__wrapped__
+    cached = lru_cache(maxsize=64)(lambda *args: made.append(make(*args)) or made[-1])
+    monkeypatch.setattr(maps, "_axis_matrix", cached)
+    for size in (100, 700, 1500):
+        assemble_maps(torch.rand(1, size // 8, size), (size, size), (size, size), 2.0)
+    assert max(matrix.nbytes for matrix in made) <= 2**20
+    assert maps._axis_matrix.cache_info().currsize == len(made) == 3
+
+
+def test_few_finished_maps_are_held_at_once(monkeypatch):
+    phi, sizes, shapes = torch.rand(7, 3, 4), [(8, 9)] * 5 + [(20, 30)] * 2, []
+    expected = list(maps.assemble_maps_by_size(phi, (6, 8), sizes, 1.0, [None] * 7))
+    assemble = maps.assemble_maps
+    monkeypatch.setattr(maps, "_MAX_FINISHED", 2 * 8 * 9)
+    monkeypatch.setattr(
+        maps, "assemble_maps", lambda *a: shapes.append(len(found := assemble(*a))) or found
+    )
+    found = list(maps.assemble_maps_by_size(phi, (6, 8), sizes, 1.0, [None] * 7))
+    assert shapes == [2, 2, 1, 1, 1]
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_long_strip_needs_the_memory_of_its_map():
+    size = (200_000, 3)
+    found = assemble_maps(torch.rand(1, 8, 8), (64, 64), size, 2.0)
+    assert found.shape == (1, *size)
 
 
 def test_a_finished_map_is_left_alone():

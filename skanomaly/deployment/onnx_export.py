@@ -179,9 +179,14 @@ def _metadata(detector, raw):
         "value_range": [float(low), float(high)],
         "n_channels": raw.shape[3],
         "size": None if detector._seen_size is not None else list(raw.shape[1:3]),
-        "min_image_size": int(getattr(detector, "min_image_size_", 1)),
+        "min_image_size": _smallest_size(detector),
         "skanomaly": version("skanomaly"),
     }
+
+
+def _smallest_size(detector):
+    """Pixels that an image must have a side; what is resized first may have any."""
+    return 1 if detector._seen_size is not None else int(getattr(detector, "min_image_size_", 1))
 
 
 def _compare(detector, served, raw):

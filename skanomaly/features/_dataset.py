@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
-
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ..images import MAX_BYTES_IN_MEMORY
+from ..images import MAX_BYTES_IN_MEMORY, allocated_array
 
 
 class FeatureDataset(Dataset):
@@ -57,11 +55,6 @@ def allocate(n, features):
         if n_bytes <= MAX_BYTES_IN_MEMORY:
             array = np.empty(shape, np.float32)
         else:
-            array = _unlinked_memmap(shape)
+            array = allocated_array(shape)
         levels.append(torch.from_numpy(array).permute(0, 3, 1, 2))
     return levels
-
-
-def _unlinked_memmap(shape):
-    with tempfile.TemporaryFile() as file:  # the mapping outlives the file's name and handle
-        return np.memmap(file, np.float32, "w+", shape=shape)

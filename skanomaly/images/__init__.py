@@ -2,9 +2,12 @@
 
 from ._checks import check_images, range_of
 from ._dataset import MAX_BYTES_IN_MEMORY, ImageBatch, ImageDataset
-from ._files import IMAGE_SUFFIXES, ImageFiles
-from ._reading import read_image
+from ._files import ImageFiles
+from ._listing import IMAGE_SUFFIXES
+from ._reading import read_image, read_size
 from ._regions import Regions
+from ._resizing import resized
+from ._spill import allocated_array
 from ._stacking import stack
 
 __all__ = [
@@ -14,8 +17,11 @@ __all__ = [
     "ImageDataset",
     "ImageFiles",
     "Regions",
+    "allocated_array",
     "check_images",
     "range_of",
     "read_image",
+    "read_size",
+    "resized",
     "stack",
 ]

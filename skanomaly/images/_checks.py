@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
+from numbers import Integral, Real
 
 import numpy as np
 from PIL import Image
 
 from ..exceptions import InvalidImageError
-from ._reading import check_pixel_count, decode
+from ._arrays import as_array, is_array_like
+from ._reading import check_pixel_count, decode, read_image
 
 
 def check_images(X):
@@ -17,7 +20,9 @@ def check_images(X):
 
     Parameters
     ----------
-    X : array, or sequence of arrays, PIL images or paths, or ImageFiles
+    X : array, or sequence of arrays, PIL images, paths, bytes or file objects, or ImageFiles
+        Arrays are NumPy's or any other library's that has ``__array__`` or
+        ``__dlpack__``; a sequence may be a column of a data frame.
 
     Returns
     -------
@@ -29,23 +34,21 @@ def check_images(X):
     InvalidImageError
         If `X` is empty, one image instead of a batch, or nothing of the kind.
     """
-    if isinstance(X, (str, os.PathLike)):
+    _check_is_not_one_image(X)
+    if hasattr(X, "columns"):
         raise InvalidImageError(
-            "X is one path; pass a list of paths, or ImageFiles.from_folder(path) for a folder",
-            path=os.fspath(X),
+            f"X is a {type(X).__name__}; pass the column that holds the images or paths"
         )
-    if isinstance(X, Image.Image):
-        raise InvalidImageError("X is one PIL image, expected a batch; pass [image]")
-    if hasattr(X, "iloc"):  # a pandas Series of paths
+    if hasattr(X, "to_pylist"):  # a column of PyArrow
+        X = X.to_pylist()
+    elif hasattr(X, "to_numpy"):  # a column of pandas or Polars
         X = X.to_numpy()
-    if isinstance(X, np.ndarray):
-        if X.dtype == object or X.dtype.kind == "U":
-            X = _one_dimensional(X)
-        elif X.ndim not in (3, 4):
-            hint = "; for one grey image pass X[np.newaxis]" if X.ndim == 2 else ""
-            raise InvalidImageError(
-                f"X is an array of shape {X.shape}, expected (n, H, W) or (n, H, W, C){hint}"
-            )
+    elif is_array_like(X) and len(getattr(X, "shape", ())) not in (3, 4):
+        X = as_array(X)  # others are converted image by image
+    if isinstance(X, np.ndarray) and X.dtype.kind in "OUT":
+        X = _one_dimensional(X)
+    elif is_array_like(X):
+        _check_array(X)
     elif not isinstance(X, Sequence):
         raise InvalidImageError(
             f"X is a {type(X).__name__}, expected an array (n, H, W) or (n, H, W, C), a sequence "
@@ -56,26 +59,64 @@ def check_images(X):
     return X
 
 
+def _check_is_not_one_image(X):
+    if isinstance(X, (str, os.PathLike)):
+        raise InvalidImageError(
+            "X is one path; pass a list of paths, or ImageFiles.from_folder(path) for a folder",
+            path=os.fspath(X),
+        )
+    if isinstance(X, Image.Image):
+        raise InvalidImageError("X is one PIL image, expected a batch; pass [image]")
+    if isinstance(X, (bytes, bytearray, memoryview)) or hasattr(X, "read"):
+        raise InvalidImageError(f"X is one {type(X).__name__}, expected a batch; pass [file]")
+
+
+def _check_array(X):
+    check_is_not_masked(X, "X")
+    if len(X.shape) not in (3, 4):
+        hint = "; for one grey image pass X[np.newaxis]" if len(X.shape) == 2 else ""
+        raise InvalidImageError(
+            f"X is an array of shape {tuple(X.shape)}, expected (n, H, W) or (n, H, W, C){hint}"
+        )
+
+
 def _one_dimensional(X):
     if X.ndim != 1:
         raise InvalidImageError(
             f"X is an array of {X.dtype} of shape {X.shape}; an array of images or paths has "
             "one dimension"
         )
-    return X.tolist() if X.dtype.kind == "U" else list(X)
+    return list(X) if X.dtype.kind == "O" else X.tolist()
 
 
-def to_array(image):
-    if isinstance(image, Image.Image):
-        check_pixel_count(image)
-        try:
-            image = decode(image)
-        except Exception as error:  # a PIL image may not have been read yet
-            raise InvalidImageError(f"is damaged or cut short ({error}); open it again") from error
-    if not isinstance(image, np.ndarray):
+def check_is_not_masked(array, name):
+    if isinstance(array, np.ma.MaskedArray):
         raise InvalidImageError(
-            f"is a {type(image).__name__}, expected an array (H, W) or (H, W, C), a PIL image "
-            "or a path"
+            f"{name} is a masked array, whose mask would be lost; pass {name}.data, and ~mask as "
+            "the region of interest, roi="
+        )
+
+
+def path_of(item):
+    """The path of an item of a batch, where it is one."""
+    return os.fspath(item) if isinstance(item, (str, os.PathLike)) else None
+
+
+def to_array(item):
+    """An item of a batch as an array (H, W, C), in its own dtype."""
+    if isinstance(item, Image.Image):
+        image = _decoded(item)
+    elif isinstance(item, (str, os.PathLike, bytes, bytearray, memoryview)) or (
+        hasattr(item, "read") and not is_array_like(item)
+    ):
+        image = read_image(item)
+    elif is_array_like(item):
+        check_is_not_masked(item, "image")
+        image = as_array(item)
+    else:
+        raise InvalidImageError(
+            f"is a {type(item).__name__}, expected an array (H, W) or (H, W, C), a PIL image, "
+            "a path, or a file's content or object"
         )
     if image.ndim not in (2, 3):
         raise InvalidImageError(f"has shape {image.shape}, expected (H, W) or (H, W, C)")
@@ -84,28 +125,98 @@ def to_array(image):
     return image[..., np.newaxis] if image.ndim == 2 else image
 
 
-def check_size(image, min_size, required_size):
+def _decoded(image):
+    check_pixel_count(image)
+    try:
+        return decode(image)
+    except InvalidImageError:
+        raise
+    except Exception as error:  # a PIL image may not have been read yet
+        raise InvalidImageError(f"is damaged or cut short ({error}); open it again") from error
+
+
+def checked_image_size(image_size):
+    """Height and width to resize to, or None.
+
+    Raises
+    ------
+    ValueError
+        If it is no positive int, or not two of them.
+    """
+    if image_size is None:
+        return None
+    size = (image_size, image_size) if isinstance(image_size, Integral) else _items(image_size)
+    if len(size) != 2 or not all(
+        isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in size
+    ):
+        raise ValueError(
+            f"image_size must be an int, or height and width as two ints, above 0, got "
+            f"{image_size!r}"
+        )
+    return int(size[0]), int(size[1])
+
+
+def _items(pair):
+    return tuple(pair) if isinstance(pair, (Sequence, np.ndarray)) else ()
+
+
+def checked_value_range(value_range):
+    """Values that mean black and white as two floats, or None.
+
+    Raises
+    ------
+    ValueError
+        If they are not two finite numbers, the second above the first.
+    """
+    if value_range is None:
+        return None
+    limits = _items(value_range)
+    if (
+        len(limits) != 2
+        or not all(isinstance(v, Real) and math.isfinite(v) for v in limits)
+        or not limits[0] < limits[1]
+    ):
+        raise ValueError(
+            "value_range must be two finite numbers, what means black below what means white, got "
+            f"{value_range!r}"
+        )
+    return limits
+
+
+def check_size(image, min_size, required_size, image_size):
     height, width, channels = image.shape
     if required_size is not None and (height, width) != tuple(required_size):
         raise InvalidImageError(
             f"is {height} x {width} pixels, expected {required_size[0]} x {required_size[1]} as "
             "the others; to bring all to one size set image_size"
         )
-    if min(height, width) < min_size:
+    if min(image_size or (height, width)) >= min_size:
+        return
+    if image_size is not None:
         raise InvalidImageError(
-            f"is {height} x {width} pixels with {channels} channels, smaller than the "
-            f"{min_size} that the method needs; images are (H, W) or (H, W, C) and a batch has one "
-            "dimension more"
+            f"would be resized to image_size={image_size}, less than the {min_size} pixels that "
+            "the method needs; choose a larger one"
         )
+    raise InvalidImageError(
+        f"is {height} x {width} pixels with {channels} channels, smaller than the "
+        f"{min_size} that the method needs; images are (H, W) or (H, W, C) and a batch has one "
+        "dimension more; smaller ones can be enlarged with image_size"
+    )
 
 
 def check_channels(image, n_channels):
-    found = image.shape[2]
+    height, width, found = image.shape
+    if n_channels is None and height <= 4 < min(width, found):
+        raise InvalidImageError(
+            f"has shape {image.shape}, which is {height} rows of {width} pixels with {found} "
+            "channels; images are (H, W, C), and this one looks like (C, H, W)"
+        )
     if n_channels is not None and found != n_channels:
         hint = (
             "; images are (H, W, C), and this one looks like (C, H, W)"
-            if image.shape[0] == n_channels
-            else "; convert it, or fit on images of that kind"
+            if height == n_channels
+            else "; convert it, have files converted by ImageFiles(paths, convert=...), or fit on "
+            "images of that kind"
         )
         raise InvalidImageError(f"has {found} channels, expected {n_channels}{hint}")
 

@@ -12,16 +12,30 @@ from typing import NamedTuple
 import numpy as np
 
 from ..exceptions import InvalidImageError
-from ._checks import check_channels, check_images, check_size, check_values, range_of, to_array
+from ._checks import (
+    check_channels,
+    check_images,
+    check_size,
+    check_values,
+    checked_image_size,
+    checked_value_range,
+    path_of,
+    range_of,
+    to_array,
+)
 from ._files import ImageFiles
-from ._reading import read_image
+from ._resizing import as_pixels, seen_pixels
+from ._spill import TensorFile
 
-# Images or features above this are read anew, or live in a file, instead of in memory.
+# Images or features above this live in a file instead of in memory.
 MAX_BYTES_IN_MEMORY = 2**32
+
+# What may lie ready for the batches to come.
+_MAX_BYTES_AHEAD = 2**27
 
 
 class ImageBatch(NamedTuple):
-    """Consecutive images of one size, ready for a network."""
+    """Consecutive images that a network sees in one size."""
 
     pixels: object  #: tensor (n, C, h, w), float32 in [0, 1]
     sizes: list  #: each image's own (height, width), before any resizing
@@ -32,13 +46,14 @@ class ImageDataset:
 
     It is a map-style PyTorch dataset (`dataset[i]` is one tensor) and a stream
     (`dataset.batches(8)`), and reads every image anew each time it is asked, so
-    it costs no memory however many there are.
+    it costs no memory however many there are. Images are resized one by one as they
+    are read, so that a batch holds what the network sees and no more.
 
     Parameters
     ----------
     X : batch of images
         As `BaseImageDetector.fit` takes it.
-    image_size : (int, int) or None, default=None
+    image_size : int, (int, int) or None, default=None
         Height and width to resize to (bilinear, anti-aliased); None keeps each
         image's own.
     value_range : (float, float) or None, default=None
@@ -47,7 +62,7 @@ class ImageDataset:
     n_channels : int or None, default=None
         Channels every image must have; None takes the first image's.
     min_size : int, default=1
-        Pixels that height and width must have, in the image itself and as seen.
+        Pixels that height and width must have, as the network sees them.
     required_size : (int, int) or None, default=None
         Height and width that every image must have.
     indices : array of int or None, default=None
@@ -56,6 +71,13 @@ class ImageDataset:
     Attributes
     ----------
     n_channels : int
+
+    Raises
+    ------
+    ValueError
+        If `image_size` or `value_range` cannot be; nothing has been read then.
+    InvalidImageError
+        If `X` is no batch of images, or its first image cannot be used.
     """
 
     def __init__(
@@ -70,8 +92,8 @@ class ImageDataset:
         indices=None,
     ):
         self.X = check_images(X)
-        self.image_size = image_size
-        self.value_range = value_range
+        self.image_size = checked_image_size(image_size)
+        self.value_range = checked_value_range(value_range)
         self.min_size = min_size
         self.required_size = required_size
         self.indices = np.arange(len(self.X)) if indices is None else np.asarray(indices)
@@ -95,7 +117,7 @@ class ImageDataset:
         return len(self.indices)
 
     def __getitem__(self, i):
-        return self._to_pixels([self._read(i)])[0]
+        return self._as_pixels(self._seen(i)[0])
 
     def batches(self, batch_size, n_jobs=None):
         """Stream the images in order.
@@ -103,17 +125,17 @@ class ImageDataset:
         Parameters
         ----------
         batch_size : int
-            Images a batch; fewer where the size changes.
+            Images a batch; fewer where the size that the network sees changes.
         n_jobs : int or None, default=None
-            Threads that read the next images while the caller works on these.
+            Threads that read and resize the next images while the caller works on
+            these; None is one.
 
         Yields
         ------
         ImageBatch
         """
-        images = self._read_ahead(2 * batch_size, n_jobs)
         waiting = []
-        for image in images:
+        for image in self._read_ahead(self._seen, batch_size, n_jobs):
             waiting.append(image)
             if len(waiting) == batch_size:
                 yield from self._same_sized(waiting)
@@ -140,8 +162,7 @@ class ImageDataset:
             If an image cannot be used, or is of another dtype.
         """
         waiting = []
-        for i in range(len(self)):
-            image = self._read(i)
+        for i, image in enumerate(self._read_ahead(self._read, batch_size)):
             if image.dtype != dtype:
                 raise InvalidImageError(
                     f"holds {image.dtype}, expected {dtype}", index=int(self.indices[i])
@@ -165,14 +186,23 @@ class ImageDataset:
 
         Returns
         -------
-        list of tensor, or the data set itself where the images take more
+        list of tensor, or TensorFile
+            In a temporary file without a name where they take more.
+
+        Raises
+        ------
+        InvalidImageError
+            If an image cannot be used.
+        DiskSpaceError
+            If the disk has no room for them.
         """
         kept, n_bytes = [], 0
         for pixels, _ in self.batches(batch_size, n_jobs):
-            kept += pixels
             n_bytes += pixels.nbytes
-            if n_bytes > max_bytes:
-                return self
+            if isinstance(kept, list) and n_bytes > max_bytes:
+                kept = self._moved_to_file(kept, pixels[0].nbytes)
+            for image in pixels:
+                kept.append(image)
         return kept
 
     def digest(self):
@@ -184,7 +214,8 @@ class ImageDataset:
         """
         digest = hashlib.sha256(repr((self.image_size, self.value_range)).encode())
         for index in map(int, self.indices):
-            path = self._path(index)
+            is_file = isinstance(self.X, ImageFiles)
+            path = self.X.paths[index] if is_file else path_of(self.X[index])
             if path is None:
                 image = to_array(self.X[index])
                 digest.update(f"{image.shape} {image.dtype}".encode())
@@ -195,26 +226,44 @@ class ImageDataset:
                 digest.update(repr(found).encode())
         return digest.hexdigest()
 
-    def _path(self, index):
-        """The file that an image of `X` comes from, or None."""
-        image = self.X.paths[index] if isinstance(self.X, ImageFiles) else self.X[index]
-        return os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
+    def _moved_to_file(self, images, n_bytes):
+        """The images in a file, which has room for all if they are of one size."""
+        file = TensorFile(0 if self.image_size is None else n_bytes * len(self))
+        for image in images:
+            file.append(image)
+        return file
 
     def _same_sized(self, images):
-        for _, group in groupby(images, key=lambda image: (image.shape, image.dtype)):
-            group = list(group)
-            yield ImageBatch(self._to_pixels(group), [image.shape[:2] for image in group])
+        for _, group in groupby(images, key=lambda image: image[0].shape):
+            stored, sizes = zip(*group)
+            yield ImageBatch(self._stacked(stored), list(sizes))
 
-    def _read_ahead(self, n_ahead, n_jobs):
+    def _stacked(self, images):
+        import torch
+
+        first = self._as_pixels(images[0])
+        batch = torch.empty((len(images), *first.shape))
+        batch[0] = first
+        for pixels, image in zip(batch[1:], images[1:]):
+            pixels.copy_(self._as_pixels(image))
+        return batch
+
+    def _read_ahead(self, read, batch_size, n_jobs=None):
+        """Yield what `read` gives for each image, while others are read."""
         from joblib import effective_n_jobs
 
-        with ThreadPoolExecutor(effective_n_jobs(n_jobs)) as pool:
-            pending = deque()
+        n_threads = effective_n_jobs(n_jobs)
+        with ThreadPoolExecutor(n_threads) as pool:
+            pending, n_ahead = deque(), n_threads
             try:
                 for i in range(len(self)):
-                    pending.append(pool.submit(self._read, i))
-                    if len(pending) > n_ahead:
-                        yield pending.popleft().result()
+                    pending.append(pool.submit(read, i))
+                    while len(pending) > n_ahead:
+                        found = pending.popleft().result()
+                        image = found[0] if isinstance(found, tuple) else found
+                        fitting = _MAX_BYTES_AHEAD // image.nbytes
+                        n_ahead = min(2 * batch_size, max(n_threads, fitting))
+                        yield found
                 while pending:
                     yield pending.popleft().result()
             finally:
@@ -223,37 +272,34 @@ class ImageDataset:
     def _read(self, i):
         """One validated image, (H, W, C), in its own dtype."""
         index = int(self.indices[i])
-        source = None
+        path = None
         try:
             if isinstance(self.X, ImageFiles):
-                image, source = None, self.X.paths[index]
-            else:
-                image = self.X[index]
-                source = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
-            image = to_array(image if source is None else read_image(source))
-            check_size(image, self.min_size, self.required_size)
+                path = self.X.paths[index]
+            item = self.X[index]
+            path = path_of(item) if path is None else path
+            image = to_array(item)
+            check_size(image, self.min_size, self.required_size, self.image_size)
             check_channels(image, self.n_channels)
             check_values(image, self.value_range)
             return image
         except InvalidImageError as error:
-            raise InvalidImageError(error.reason, index=index, path=source) from error.__cause__
+            path = error.path if path is None else path
+            raise InvalidImageError(error.reason, index=index, path=path) from error.__cause__
 
-    def _to_pixels(self, images):
-        import torch
-        import torch.nn.functional as F
+    def _seen(self, i):
+        """One image and its own size: as the network sees it, or, of its own size, as stored.
 
-        low, high = range_of(images[0].dtype, self.value_range)
-        batch = torch.from_numpy(_stack(images)).permute(0, 3, 1, 2)
-        batch = batch.to(torch.float32, memory_format=torch.contiguous_format)
-        batch = batch.sub_(low).div_(high - low) if low else batch.div_(high - low)
-        if self.image_size is not None and batch.shape[2:] != tuple(self.image_size):
-            batch = F.interpolate(
-                batch, self.image_size, mode="bilinear", align_corners=False, antialias=True
-            )
-        return batch
+        What is not resized is brought to single precision when its batch is made.
+        """
+        image = self._read(i)
+        size = image.shape[:2]
+        if self.image_size is not None:
+            low, high = range_of(image.dtype, self.value_range)
+            image = seen_pixels(image, self.image_size, low, high)
+        return image, size
 
-
-def _stack(images):
-    """Images as one array that PyTorch takes: of the machine's byte order, uint8 or float32."""
-    stacked = np.stack(images)
-    return stacked if stacked.dtype == np.uint8 else stacked.astype(np.float32)
+    def _as_pixels(self, image):
+        if self.image_size is not None:
+            return image
+        return as_pixels(image, *range_of(image.dtype, self.value_range))

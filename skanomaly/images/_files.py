@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from ..exceptions import InvalidImageError
+from ._conversion import check_convert
+from ._listing import image_paths
 from ._reading import read_image
-
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
 
 
 class ImageFiles(Sequence):
     """Image files that are read when they are looked at, and not before.
 
     scikit-learn can index it like an array, so a cross-validation fold over a
-    folder is again an `ImageFiles` and costs no memory.
+    folder is again an `ImageFiles` and costs no memory. Files of one kind are
+    joined by ``+``.
 
     Parameters
     ----------
     paths : sequence of str or path-like
         The files, in order. They are not opened here.
+    convert : {"rgb", "grey"} or None, default=None
+        Channels that every image is converted to when it is read, see `read_image`;
+        None converts nothing, or as `paths` do if they are an `ImageFiles`.
 
     Attributes
     ----------
     paths : ndarray of str, shape (n,), dtype object
+    convert : {"rgb", "grey"} or None
     shape : tuple (n,)
 
     Examples
@@ -38,28 +40,42 @@ class ImageFiles(Sequence):
     >>> files = ImageFiles(["a.png", "b.png", "c.png"])
     >>> files[[2, 0]]
     ImageFiles(['c.png', 'a.png'])
+    >>> files[:1] + ImageFiles(["d.png"])
+    ImageFiles(['a.png', 'd.png'])
+    >>> ImageFiles(files, convert="grey")[1:]
+    ImageFiles(['b.png', 'c.png'], convert='grey')
     """
 
-    def __init__(self, paths):
+    def __init__(self, paths, *, convert=None):
+        check_convert(convert)
         if isinstance(paths, ImageFiles):
+            convert = paths.convert if convert is None else convert
             paths = paths.paths
-        if isinstance(paths, (str, os.PathLike)):
+        if isinstance(paths, (str, bytes, os.PathLike)):
             raise InvalidImageError(
                 "ImageFiles takes a sequence of paths, not one path; "
                 "use [path], or ImageFiles.from_folder(path) for a folder",
-                path=os.fspath(paths),
+                path=os.fsdecode(paths),
             )
-        self.paths = np.array([os.fspath(path) for path in paths], dtype=object)
+        self.convert = convert
+        self.paths = np.array([_path(path, i) for i, path in enumerate(paths)], dtype=object)
 
     @classmethod
-    def from_folder(cls, folder, *, recursive=False):
+    def from_folder(cls, folder, *, recursive=False, convert=None):
         """All image files of a folder, sorted by path.
+
+        Taken are the suffixes of still images that the installed Pillow reads.
+        Left out are hidden files and folders, whose names start with a dot
+        (``._x.png`` is what macOS puts beside ``x.png``), and the folders
+        ``__MACOSX``, ``@eaDir`` and ``$RECYCLE.BIN``. Links to folders are followed.
 
         Parameters
         ----------
         folder : str or path-like
         recursive : bool, default=False
             Look into sub-folders too.
+        convert : {"rgb", "grey"} or None, default=None
+            As for the class.
 
         Returns
         -------
@@ -68,22 +84,48 @@ class ImageFiles(Sequence):
         Raises
         ------
         InvalidImageError
-            If the folder does not exist or holds no file with an image's suffix.
+            If the folder does not exist, cannot be read or holds no file with an
+            image's suffix.
         """
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise InvalidImageError(
-                "not a folder; check the path, or pass a list of files instead", path=str(folder)
-            )
-        found = folder.rglob("*") if recursive else folder.iterdir()
-        paths = sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        if not paths:
-            raise InvalidImageError(
-                f"the folder holds no image; looked {'below' if recursive else 'directly in'} it "
-                f"for files that end in {', '.join(sorted(IMAGE_SUFFIXES))}",
-                path=str(folder),
-            )
-        return cls(paths)
+        return cls(image_paths(folder, recursive), convert=convert)
+
+    def readable(self, n_jobs=None):
+        """Which of the files can be read; each is read once, in full.
+
+        Parameters
+        ----------
+        n_jobs : int or None, default=None
+            Threads that read.
+
+        Returns
+        -------
+        files : ImageFiles
+            Those that can be read, in order.
+        errors : list of InvalidImageError
+            One for each of the others, with its ``index`` here, ``path`` and ``reason``.
+
+        Examples
+        --------
+        >>> from skanomaly.images import ImageFiles
+        >>> files, errors = ImageFiles(["missing.png"]).readable()
+        >>> len(files), [str(error) for error in errors]
+        (0, ['image 0 (missing.png): there is no such file; check the path'])
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        from joblib import effective_n_jobs
+
+        with ThreadPoolExecutor(effective_n_jobs(n_jobs)) as pool:
+            errors = list(pool.map(self._error_of, range(len(self))))
+        chosen = [i for i, error in enumerate(errors) if error is None]
+        return self[chosen], [error for error in errors if error is not None]
+
+    def _error_of(self, i):
+        try:
+            self[i]
+        except InvalidImageError as error:
+            return InvalidImageError(error.reason, index=i, path=error.path)
+        return None
 
     @property
     def shape(self):
@@ -97,13 +139,40 @@ class ImageFiles(Sequence):
         if isinstance(key, tuple):  # scikit-learn indexes arrays with (indices, ...)
             (key,) = (part for part in key if part is not Ellipsis)
         chosen = self.paths[key]
-        return read_image(chosen) if isinstance(chosen, str) else ImageFiles(chosen)
+        if isinstance(chosen, str):
+            return read_image(chosen, convert=self.convert)
+        return ImageFiles(chosen, convert=self.convert)
+
+    def __add__(self, other):
+        if not isinstance(other, ImageFiles):
+            return NotImplemented
+        if self.convert != other.convert:
+            raise ValueError(
+                f"files with convert={self.convert!r} and files with convert={other.convert!r} "
+                "cannot be joined; state one of them with ImageFiles(files, convert=...)"
+            )
+        return ImageFiles([*self.paths, *other.paths], convert=self.convert)
 
     def __eq__(self, other):
-        return isinstance(other, ImageFiles) and list(self.paths) == list(other.paths)
+        return (
+            isinstance(other, ImageFiles)
+            and list(self.paths) == list(other.paths)
+            and self.convert == other.convert
+        )
 
     __hash__ = None
 
     def __repr__(self):
         shown = ", ".join(repr(path) for path in self.paths[:3])
-        return f"ImageFiles([{shown}{', ...' if len(self) > 3 else ''}])"
+        convert = "" if self.convert is None else f", convert={self.convert!r}"
+        return f"ImageFiles([{shown}{', ...' if len(self) > 3 else ''}]{convert})"
+
+
+def _path(path, i):
+    if isinstance(path, (str, os.PathLike)):
+        return os.fsdecode(path)
+    raise InvalidImageError(
+        f"is a {type(path).__name__}, expected a path; images of other kinds may be passed as a "
+        "list instead of ImageFiles",
+        index=i,
+    )

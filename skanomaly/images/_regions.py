@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..exceptions import InvalidImageError
+from ._arrays import as_array, is_array_like
+from ._checks import check_is_not_masked
 
 
 class Regions:
@@ -33,6 +35,8 @@ class Regions:
 
     def __init__(self, roi, n, indices=None):
         self.indices = np.arange(n) if indices is None else np.asarray(indices)
+        check_is_not_masked(roi, "roi")
+        roi = as_array(roi) if is_array_like(roi) else roi
         self.shared = isinstance(roi, np.ndarray) and roi.ndim == 2
         self.roi = roi
         if indices is not None or roi is None:
@@ -74,7 +78,13 @@ def _checked(region, index):
     """A region as an array of bool with at least one pixel, or None."""
     if region is None:
         return None
-    region = np.asarray(region)
+    if isinstance(region, np.ma.MaskedArray):
+        raise InvalidImageError(
+            "its region of interest is a masked array, whose mask would be lost; pass a boolean "
+            "array",
+            index=index,
+        )
+    region = as_array(region) if is_array_like(region) else np.asarray(region)
     if region.dtype != bool:
         if not np.isin(region, (0, 1)).all():
             raise InvalidImageError(

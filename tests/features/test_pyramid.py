@@ -253,9 +253,9 @@ def test_memory_tells_networks_apart(tmp_path):
 @pytest.mark.parametrize("limit", [0, 2**32])
 def test_extract_keeps_features_in_memory_or_on_disk(lite0, limit, monkeypatch):
     on_disk = []
-    allocate = _dataset._unlinked_memmap
+    allocate = _dataset.allocated_array
     monkeypatch.setattr(
-        _dataset, "_unlinked_memmap", lambda shape: on_disk.append(shape) or allocate(shape)
+        _dataset, "allocated_array", lambda shape: on_disk.append(shape) or allocate(shape)
     )
     monkeypatch.setattr(_dataset, "MAX_BYTES_IN_MEMORY", limit)
     images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), np.uint8)
@@ -281,7 +281,12 @@ def test_extract_refuses_an_image_size_below_the_stride(lite0):
 def test_extract_names_an_image_smaller_than_the_stride(lite0):
     images = [np.zeros((64, 64, 3), np.uint8), np.zeros((64, 15, 3), np.uint8)]
     with pytest.raises(InvalidImageError, match="image 1: is 64 x 15 pixels.*smaller than the 16"):
-        lite0.extract(ImageDataset(images, image_size=(64, 64)))
+        lite0.extract(ImageDataset(images))
+
+
+def test_extract_takes_a_small_image_that_is_resized(lite0):
+    images = [np.zeros((64, 64, 3), np.uint8), np.zeros((1, 15, 3), np.uint8)]
+    assert len(lite0.extract(ImageDataset(images, image_size=(64, 64)))) == 2
 
 
 def test_resnet_weights_on_real_images(resnet18_weights, mvtec_root):

@@ -406,7 +406,7 @@ def test_error_pickles_with_its_attributes(index, path, text):
         (Image.new("L", (8, 8)), r"one PIL image, expected a batch; pass \[image\]"),
         ("a.png", r"one path; pass a list of paths, or ImageFiles.from_folder"),
         (Path("a.png"), r"one path; pass a list of paths, or ImageFiles.from_folder"),
-        (torch.zeros(2, 8, 8), "is a Tensor, expected an array"),
+        (torch.zeros(8, 8), r"shape \(8, 8\), expected .*for one grey image"),
         ((path for path in NAMES), "is a generator, expected an array"),
         ({"a.png"}, "is a set, expected an array"),
         (None, "is a NoneType, expected an array"),
@@ -463,7 +463,7 @@ BAD_IMAGES = {
     "1-D": (np.zeros(8), {}, r"has shape \(8,\), expected \(H, W\) or \(H, W, C\)"),
     "4-D": (np.zeros((1, 8, 8, 3)), {}, r"has shape \(1, 8, 8, 3\), expected \(H, W\)"),
     "list": ([[0.5]], {}, "is a list, expected an array"),
-    "tensor": (torch.zeros(8, 8, 3), {}, "is a Tensor, expected an array"),
+    "tensor": (torch.zeros(3, 8, 8), {}, r"has 8 channels.*this one looks like \(C, H, W\)"),
     "None": (None, {}, "is a NoneType, expected an array"),
 }
 
@@ -727,20 +727,25 @@ def test_images_in_memory_are_read_once(monkeypatch):
 
 
 @pytest.mark.parametrize(("max_bytes", "fits"), [(2 * 6 * 8 * 4, True), (2 * 6 * 8 * 4 - 1, False)])
-def test_images_above_the_memory_limit_are_read_anew(max_bytes, fits):
+def test_images_above_the_memory_limit_are_in_a_file(max_bytes, fits):
     dataset = ImageDataset(noise(2, 6, 8))  # float32 once read: 4 bytes a pixel
     kept = dataset.in_memory(max_bytes=max_bytes)
     assert isinstance(kept, list) == fits
-    assert (kept is dataset) != fits
     assert_same([kept[0], kept[1]], [dataset[0], dataset[1]])
 
 
-def test_reading_ends_at_the_memory_limit(monkeypatch):
-    dataset, read = ImageDataset(noise(50, 6, 8)), []
-    read_one = dataset._read
+@pytest.mark.parametrize("image_size", [None, (5, 4)])
+def test_images_in_a_file_are_those_of_the_dataset_and_read_once(image_size, monkeypatch):
+    X = [noise(*size, 3, seed=i) for i, size in enumerate([(6, 8), (6, 8), (5, 9), (7, 3), (6, 8)])]
+    dataset = ImageDataset(X, image_size=image_size)
+    expected, read, read_one = list(dataset), [], dataset._read
     monkeypatch.setattr(dataset, "_read", lambda i: read.append(i) or read_one(i))
-    assert dataset.in_memory(batch_size=1, max_bytes=1) is dataset
-    assert len(read) < 10
+    kept = dataset.in_memory(batch_size=2, max_bytes=3 * expected[0].nbytes)
+    assert read == [0, 1, 2, 3, 4]
+    assert_same(list(kept), expected)
+    assert_same(list(kept), expected)
+    assert_same([kept[-1]], [expected[-1]])
+    assert len(kept) == 5
 
 
 def test_dataset_can_be_iterated():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import DETECTORS, DistanceToMean, small
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
@@ -46,6 +46,36 @@ def test_smoothing_is_over_the_region(sigma):
     )
     # Beyond four standard deviations the Gaussian ends, so that a lone pixel is its own mean.
     assert_allclose(found[0].numpy(), smoothed_within(phi, region, sigma), rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@example(own_size=(2500, 3000), sigma=4.0, place=(0.4, 0.2), n=1)
+@given(
+    own_size=st.tuples(st.integers(1, 200), st.integers(1, 2000)),
+    sigma=st.sampled_from([0.0, 0.4, 4.0, 300.0]),
+    place=st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)),
+    n=st.integers(1, 3),
+)
+def test_maps_are_finite_within_the_smallest_region(own_size, sigma, place, n):
+    """One pixel of the image, of which many make one of the network's."""
+    region = np.zeros((1, *own_size), bool)
+    row, column = (int(p * size) for p, size in zip(place, own_size))
+    region[0, row : row + n, column] = True
+    phi = torch.rand(1, 4, 4) - 0.5
+    found = assemble_maps(phi, (16, 16), own_size, sigma, torch.from_numpy(region))
+    assert torch.isfinite(found).all()
+    assert found.min() >= phi.min() - 1e-5
+    assert found.max() <= phi.max() + 1e-5
+
+
+@pytest.mark.parametrize("size", [(32, 40), (2500, 3000)])
+def test_a_score_within_the_smallest_region_is_finite(size):
+    fitted = detector(image_size=16, smoothing=4.0).fit(X)
+    image, region = RNG.integers(0, 256, (1, *size), np.uint8), np.zeros(size, bool)
+    region[size[0] // 3, size[1] // 5] = True
+    found = fitted.detect(image, roi=region)
+    assert np.isfinite(found.scores).all()
+    assert_allclose(found.maps[0], -found.scores[0])
 
 
 @settings(max_examples=40, deadline=None)
@@ -92,7 +122,9 @@ def test_forms_of_the_same_region(reduction):
     fitted = detector(score_reduction=reduction).fit(X)
     expected = fitted.score_samples(X, roi=LEFT)
     stacked = np.repeat(LEFT[None], len(X), axis=0)
-    for roi in (stacked, list(stacked), stacked.astype(np.uint8), tuple(stacked)):
+    tensor = torch.from_numpy(stacked)
+    forms = (stacked, list(stacked), stacked.astype(np.uint8), tuple(stacked), tensor, tensor[0])
+    for roi in (*forms, list(tensor)):
         assert_array_equal(fitted.score_samples(X, roi=roi), expected)
     whole = fitted.score_samples(X)
     assert_array_equal(fitted.score_samples(X, roi=None), whole)
@@ -146,6 +178,8 @@ def test_partial_fit_of_padim():
         ([LEFT] * 5 + [~LEFT & LEFT] + [LEFT] * 6, "image 5: its region of interest is empty"),
         (3, "roi is a int, expected an array of bool"),
         (np.array(True), "roi is a ndarray, expected"),
+        (np.ma.masked_array(LEFT, LEFT), "roi is a masked array"),
+        ([np.ma.masked_array(LEFT, LEFT)] * 12, "image 0: its region of interest is a masked"),
     ],
 )
 def test_regions_that_cannot_be(roi, message):
