@@ -24,7 +24,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from skanomaly import ImageFiles, InvalidImageError
 from skanomaly.base import resolve_device
 from skanomaly.calibration import quantile_of_new
-from skanomaly.images import _dataset
+from skanomaly.images import _checks
 
 
 def random_images(n, height=16, width=16, channels=3, seed=0):
@@ -384,14 +384,14 @@ def test_many_files_are_streamed(detector, tmp_path, monkeypatch):
     Image.fromarray(random_images(1)[0]).save(path)
     n_read = 0
     ahead = []
-    read = _dataset.read_image
+    read = _checks.read_image
 
     def count(path):
         nonlocal n_read
         n_read += 1
         return read(path)
 
-    monkeypatch.setattr(_dataset, "read_image", count)
+    monkeypatch.setattr(_checks, "read_image", count)
     for n_done, _ in enumerate(detector._maps(detector._open([path] * 100))):
         ahead.append(n_read - n_done)
     assert n_read == 100
