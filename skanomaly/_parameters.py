@@ -73,19 +73,39 @@ class DeclaredParameters:
         dataclass(init=True, repr=False, eq=False, kw_only=True)(cls)
         cls.__init__.is_generated = True
         cls._parameter_constraints = _constraints(cls)
+        sections = _sections(cls.__dict__.get("__doc__") or "")
+        cls._documented_here = {name: dict(_entries(sections.get(name, ""))) for name in _SECTIONS}
         cls._documented = {name: _documented(cls, name) for name in _SECTIONS}
         if "__doc__" in vars(cls) and cls.__doc__ is not None:
             cls.__doc__ = _completed(cls)
 
 
 def _annotate_new_defaults(cls):
-    """Make ``name = value`` a new default of an inherited parameter, which dataclasses ignore."""
+    """Make each parameter's default that of the nearest class which states one.
+
+    Dataclasses ignore ``name = value``, and of several base classes they take the first that has
+    a parameter, though the second may be the one that gives it another default.
+    """
     annotations = inspect.get_annotations(cls)
-    for base in cls.__mro__[1:]:
-        for name, inherited in base.__dict__.get("__dataclass_fields__", {}).items():
-            if name in vars(cls) and name not in annotations:
-                annotations[name] = inherited.type
+    nearest, of_dataclasses = {}, {}
+    for base in reversed(cls.__mro__[1:]):
+        nearest |= _declared_here(base)
+        of_dataclasses |= vars(base).get("__dataclass_fields__", {})
+    for name, inherited in nearest.items():
+        if name in annotations:
+            continue
+        if name not in vars(cls) and inherited.default is not of_dataclasses[name].default:
+            setattr(cls, name, inherited.default)
+        if name in vars(cls):
+            annotations[name] = inherited.type
     cls.__annotations__ = annotations
+
+
+def _declared_here(cls):
+    """Parameters, by name, that a class declares or gives another default."""
+    here = inspect.get_annotations(cls)
+    declared = vars(cls).get("__dataclass_fields__", {})
+    return {name: f for name, f in declared.items() if name in here}
 
 
 def _has_written_init(cls):
@@ -103,7 +123,7 @@ def _constraints(cls):
     """Constraints of all parameters, each of the nearest class that states some."""
     merged = {}
     for base in reversed(cls.__mro__):
-        for name, declared in base.__dict__.get("__dataclass_fields__", {}).items():
+        for name, declared in _declared_here(base).items():
             if constraints := declared.metadata.get("constraints"):
                 merged[name] = constraints
     return {f.name: merged.get(f.name, [object]) for f in fields(cls)}
@@ -111,9 +131,9 @@ def _constraints(cls):
 
 def _documented(cls, section):
     """Entries of a section by name, (type, description): the class's own, then its bases'."""
-    merged = dict(_entries(_sections(cls.__dict__.get("__doc__") or "").get(section, "")))
-    for base in cls.__mro__[1:]:
-        for name, entry in getattr(base, "_documented", {}).get(section, {}).items():
+    merged = {}
+    for base in cls.__mro__:
+        for name, entry in vars(base).get("_documented_here", {}).get(section, {}).items():
             merged.setdefault(name, entry)
     return merged
 
