@@ -40,7 +40,7 @@ def check_detector(detector, *, images=None, on_fail="raise", expected_failed_ch
         With parameters under which a fit on a few small images takes seconds.
     images : (array, array) or None, default=None
         Images to fit on, eight or more, and others to score, three or more, both
-        uint8 of shape (n, H, W) or (n, H, W, C) and of one size. None draws 24
+        uint8 of shape (n, H, W) or (n, H, W, C) and of one size. None draws 16
         and 6 crops of 64 x 64 of a photograph.
     on_fail : {"raise", "warn", None}, default="raise"
         What to do at the first check that fails.
@@ -235,8 +235,8 @@ class _Run:
 def _textures():
     from ..datasets import make_texture_defects
 
-    crops = make_texture_defects("brick", n_normal=30, image_size=64, random_state=0).images
-    return crops[:24], crops[24:]
+    crops = make_texture_defects("brick", n_normal=22, image_size=64, random_state=0).images
+    return crops[:16], crops[16:]
 
 
 def check_init_only_assigns(subject):
