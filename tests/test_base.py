@@ -1,8 +1,6 @@
 """The contract, on a detector without a network, so that only the base class is tested."""
 
 import io
-import subprocess
-import sys
 import tracemalloc
 
 import joblib
@@ -351,26 +349,6 @@ def test_grid_search_with_roc_auc(as_files, n_jobs, tmp_path):
     assert search.predict(X).shape == (24,)
 
 
-FRESH_PROCESS = """
-import sys, joblib, numpy as np
-
-detector = joblib.load({model!r})
-np.save({out!r}, detector.transform(np.load({images!r})))
-"""
-
-
-def test_dump_and_load_in_a_fresh_process(fitted, textures, tmp_path):
-    X = textures[1].images
-    files = {name: str(tmp_path / name) for name in ("model", "images.npy", "out.npy")}
-    joblib.dump(fitted, files["model"])
-    np.save(files["images.npy"], X)
-    code = FRESH_PROCESS.format(
-        model=files["model"], images=files["images.npy"], out=files["out.npy"]
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-    assert_allclose(np.load(files["out.npy"]), fitted.transform(X), rtol=1e-5)
-
-
 def test_dump_before_fit():
     file = io.BytesIO()
     joblib.dump(DistanceToMean(smoothing=2.0), file)
@@ -446,17 +424,17 @@ def test_stream_of_an_unfitted_detector_fails_at_once():
 
 
 def test_stream_keeps_nothing(detector):
-    """Memory after 3000 frames is that after 500, up to what the allocator rounds."""
+    """Memory after 1200 frames is that after 200, up to what the allocator rounds."""
     frame = random_images(1, seed=1)[0]
-    stream = detector.stream(frame.copy() for _ in range(3000))
+    stream = detector.stream(frame.copy() for _ in range(1200))
     tracemalloc.start()
     try:
         for found in stream:
-            if found.index == 500:
+            if found.index == 200:
                 before, _ = tracemalloc.get_traced_memory()
         after, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert found.index == 2999
+    assert found.index == 1199
     assert after - before < 50_000
     assert peak < before + 500_000
