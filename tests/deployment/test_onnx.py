@@ -125,6 +125,20 @@ def test_native_size_is_that_of_the_images(tmp_path):
         served.predict(OTHER_SIZE)
 
 
+def test_a_share_is_of_the_pixels_that_each_image_has(tmp_path):
+    """The number of pixels is known only when the file is run."""
+    detector = DistanceToMean(score_reduction=0.013, smoothing=0.0).fit(GREY)
+    export_onnx(detector, tmp_path / "model.onnx", GREY)
+    served = OnnxDetector(tmp_path / "model.onnx")
+    for height, width in [(64, 64), (80, 51), (9, 130), (5, 6), (1, 1)]:
+        X = RNG.integers(0, 256, (3, height, width), np.uint8)
+        found = served.detect(X)
+        n_highest = max(1, round(0.013 * height * width))
+        highest = np.sort(found.maps.reshape(3, -1).astype(float))[:, -n_highest:]
+        assert_allclose(found.scores, -highest.mean(axis=1), rtol=1e-6)
+        assert_allclose(found.scores, detector.score_samples(X), rtol=1e-4)
+
+
 @pytest.mark.parametrize(("size", "new_size"), [(5, 5), (5, 17), (17, 5), (64, 63), (1, 3)])
 def test_resizing_in_the_graph_is_that_of_maps(size, new_size):
     found = resize_matrix(torch.tensor(size), torch.tensor(new_size))
