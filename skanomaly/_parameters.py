@@ -90,7 +90,7 @@ def _annotate_new_defaults(cls):
     nearest, of_dataclasses = {}, {}
     for base in reversed(cls.__mro__[1:]):
         nearest |= _declared_here(base)
-        of_dataclasses |= vars(base).get("__dataclass_fields__", {})
+        of_dataclasses |= _parameters(base)
     for name, inherited in nearest.items():
         if name in annotations:
             continue
@@ -104,8 +104,12 @@ def _annotate_new_defaults(cls):
 def _declared_here(cls):
     """Parameters, by name, that a class declares or gives another default."""
     here = inspect.get_annotations(cls)
-    declared = vars(cls).get("__dataclass_fields__", {})
-    return {name: f for name, f in declared.items() if name in here}
+    return {name: f for name, f in _parameters(cls).items() if name in here}
+
+
+def _parameters(cls):
+    """All parameters, by name, of a class that has declared some or inherited them."""
+    return {f.name: f for f in fields(cls)} if "__dataclass_fields__" in vars(cls) else {}
 
 
 def _has_written_init(cls):

@@ -4,6 +4,7 @@ import inspect
 import pickle
 from dataclasses import MISSING
 from numbers import Integral, Real
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -45,6 +46,7 @@ class Blur(DeclaredParameters, BaseEstimator):
 
     sigma: float = parameter(4.0, POSITIVE)
     border: str = parameter("edge", StrOptions({"edge", "wrap"}))
+    shared: ClassVar[int] = 0
 
     def fit(self, X=None, y=None):
         self._validate_params()
@@ -55,6 +57,7 @@ class StrongBlur(Blur):
     """Blur images strongly."""
 
     sigma = 16.0
+    shared = 1  # no parameter
 
 
 class OtherSentence(Blur):
@@ -162,6 +165,12 @@ def test_defaults_are_inherited_or_given_anew(cls, expected):
     given = {name: 7 if name == "n_times" else value for name, value in expected.items()}
     assert estimator.get_params() == given
     assert set(cls._parameter_constraints) == set(expected)
+
+
+def test_what_all_objects_share_is_no_parameter():
+    assert (Blur.shared, StrongBlur.shared, Diamond.shared) == (0, 1, 1)
+    for cls in (Blur, StrongBlur, Diamond):
+        assert "shared" not in defaults(cls)
 
 
 def test_a_default_given_anew_leaves_the_base_class_alone():
