@@ -72,7 +72,7 @@ def test_no_name_is_of_no_detector():
 
 def test_finds_drawn_defects(make):
     draw = partial(make_texture_defects, "brick", image_size=96, random_state=0)
-    train, test = draw(n_normal=24), draw(split="test", n_normal=10, n_defective=12)
+    train, test = draw(n_normal=32), draw(split="test", n_normal=10, n_defective=12)
     parameters, image_auroc, pixel_auroc = LEARNING.get(type(make()).__name__, LEARNS)
     detector = make(image_size=96, **parameters).fit(train.images)
     found = detector.detect(test.images)
