@@ -50,6 +50,8 @@ class FastFlow(BaseImageDetector):
     kernel_sizes: tuple[int, ...]
     weight_decay: float
     net_: Any
+    encoder_: Any
+    min_image_size_: Any
     offset_: Any
     validation_scores_: Any
     validation_maxima_: Any
@@ -57,8 +59,6 @@ class FastFlow(BaseImageDetector):
     n_channels_in_: Any
     n_left_out_: Any
     fitted_parameters_: Any
-    encoder_: Any
-    min_image_size_: Any
 
     def __init__(
         self,
@@ -123,6 +123,8 @@ class HierarchicalFeatureAE(BaseImageDetector):
     weight_decay: float
     level_areas_: Any
     net_: Any
+    encoder_: Any
+    min_image_size_: Any
     offset_: Any
     validation_scores_: Any
     validation_maxima_: Any
@@ -130,8 +132,6 @@ class HierarchicalFeatureAE(BaseImageDetector):
     n_channels_in_: Any
     n_left_out_: Any
     fitted_parameters_: Any
-    encoder_: Any
-    min_image_size_: Any
 
     def __init__(
         self,
@@ -265,6 +265,8 @@ class PatchAE(BaseImageDetector):
     backbone_lr: float
     bank_: Any
     net_: Any
+    encoder_: Any
+    min_image_size_: Any
     offset_: Any
     validation_scores_: Any
     validation_maxima_: Any
@@ -272,8 +274,6 @@ class PatchAE(BaseImageDetector):
     n_channels_in_: Any
     n_left_out_: Any
     fitted_parameters_: Any
-    encoder_: Any
-    min_image_size_: Any
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, dataclass_transform
 
 _SECTIONS = ("Parameters", "Attributes")
@@ -76,6 +76,8 @@ class DeclaredParameters:
         cls.__init__.is_generated = True
         cls._parameter_constraints = _inherited(cls, "constraints", [object])
         cls._affects = _inherited(cls, "affects", "maps")
+        sections = _sections(cls.__dict__.get("__doc__") or "")
+        cls._documented_here = {name: dict(_entries(sections.get(name, ""))) for name in _SECTIONS}
         cls._documented = {name: _documented(cls, name) for name in _SECTIONS}
         if "__doc__" in vars(cls) and cls.__doc__ is not None:
             cls.__doc__ = _completed(cls)
@@ -97,13 +99,35 @@ def documented_attributes(cls):
 
 
 def _annotate_new_defaults(cls):
-    """Make ``name = value`` a new default of an inherited parameter, which dataclasses ignore."""
+    """Make each parameter's default that of the nearest class which states one.
+
+    Dataclasses ignore ``name = value``, and of several base classes they take the first that has
+    a parameter, though the second may be the one that gives it another default.
+    """
     annotations = inspect.get_annotations(cls)
-    for base in cls.__mro__[1:]:
-        for inherited in fields(base) if is_dataclass(base) else ():
-            if inherited.name in vars(cls) and inherited.name not in annotations:
-                annotations[inherited.name] = inherited.type
+    nearest, of_dataclasses = {}, {}
+    for base in reversed(cls.__mro__[1:]):
+        nearest |= _declared_here(base)
+        of_dataclasses |= _parameters(base)
+    for name, inherited in nearest.items():
+        if name in annotations:
+            continue
+        if name not in vars(cls) and inherited.default is not of_dataclasses[name].default:
+            setattr(cls, name, inherited.default)
+        if name in vars(cls):
+            annotations[name] = inherited.type
     cls.__annotations__ = annotations
+
+
+def _declared_here(cls):
+    """Parameters, by name, that a class declares or gives another default."""
+    here = inspect.get_annotations(cls)
+    return {name: f for name, f in _parameters(cls).items() if name in here}
+
+
+def _parameters(cls):
+    """All parameters, by name, of a class that has declared some or inherited them."""
+    return {f.name: f for f in fields(cls)} if "__dataclass_fields__" in vars(cls) else {}
 
 
 def _has_written_init(cls):
@@ -121,7 +145,7 @@ def _inherited(cls, key, default):
     """What is declared of each parameter, by the nearest class that says it."""
     merged = {}
     for base in reversed(cls.__mro__):
-        for name, declared in base.__dict__.get("__dataclass_fields__", {}).items():
+        for name, declared in _declared_here(base).items():
             if value := declared.metadata.get(key):
                 merged[name] = value
     return {f.name: merged.get(f.name, default) for f in fields(cls)}
@@ -129,9 +153,9 @@ def _inherited(cls, key, default):
 
 def _documented(cls, section):
     """Entries of a section by name, (type, description): the class's own, then its bases'."""
-    merged = dict(_entries(_sections(cls.__dict__.get("__doc__") or "").get(section, "")))
-    for base in cls.__mro__[1:]:
-        for name, entry in getattr(base, "_documented", {}).get(section, {}).items():
+    merged = {}
+    for base in cls.__mro__:
+        for name, entry in vars(base).get("_documented_here", {}).get(section, {}).items():
             merged.setdefault(name, entry)
     return merged
 

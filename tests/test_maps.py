@@ -309,3 +309,45 @@ def test_reduction_adds_in_double_precision(reduction, n):
     value = np.float32(0.1)
     found = float(reduce_maps(torch.full((1, 512, 512), float(value)), reduction))
     assert found == pytest.approx(n * float(value), rel=1e-12)
+
+
+def slow_share(pixels, share):
+    """Mean of the highest share of the pixels, at least one."""
+    pixels = sorted((float(value) for value in np.ravel(pixels)), reverse=True)
+    highest = pixels[: max(1, round(share * len(pixels)))]
+    return sum(highest) / len(highest)
+
+
+shares = st.floats(1e-4, 1) | st.sampled_from([1e-9, 0.01, 0.5, 1.0, 1])
+
+
+@property_test
+@given(
+    maps=arrays(
+        np.float32, st.tuples(st.integers(1, 3), sizes, sizes), elements=st.floats(-9, 9, width=32)
+    ),
+    share=shares,
+)
+def test_a_share_is_the_mean_of_the_highest_pixels(maps, share):
+    found = reduce_maps(torch.from_numpy(maps), share)
+    assert found.dtype == torch.float64
+    expected = [slow_share(phi, share) for phi in maps]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("share", "n_highest"),
+    [(1e-6, 1), (0.0014, 1), (0.01, 10), (0.0105, 10), (0.5, 500), (0.9999, 1000), (1, 1000)],
+)
+def test_number_of_pixels_of_a_share(share, n_highest):
+    ranks = torch.randperm(1000, generator=torch.Generator().manual_seed(0)).reshape(1, 20, 50)
+    expected = 999 - (n_highest - 1) / 2
+    assert reduce_maps(ranks.float(), share).item() == expected
+
+
+def test_shares_lie_between_mean_and_maximum():
+    maps = torch.rand(2, 30, 30, generator=torch.Generator().manual_seed(0))
+    found = torch.stack([reduce_maps(maps, share) for share in ("max", 1e-9, 0.1, 0.5, 1, "mean")])
+    assert torch.equal(found[0], found[1])
+    assert (found[1:4] > found[2:5]).all()
+    torch.testing.assert_close(found[4], found[5])

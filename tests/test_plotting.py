@@ -664,13 +664,6 @@ def test_without_matplotlib(call, monkeypatch):
         call()
 
 
-def test_importing_needs_no_matplotlib():
-    import subprocess
-
-    code = "import skanomaly.plotting, sys; assert 'matplotlib' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_sheet_shows_every_image_above_its_map(textures):
     test = textures[1]
     maps = test.masks[:5].astype(float)

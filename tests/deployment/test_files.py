@@ -1,4 +1,5 @@
 import copy
+import json
 import os
 import pickle
 import signal
@@ -19,7 +20,7 @@ from torch import nn
 import skanomaly
 from skanomaly import FlattenedImages, load, save
 from skanomaly.deployment import files
-from skanomaly.deployment.files import MAGIC
+from skanomaly.deployment.files import DIGEST_SIZE, MAGIC
 from skanomaly.exceptions import ModelFileError
 
 GREY = np.random.default_rng(0).integers(0, 256, (10, 64, 64), np.uint8)
@@ -108,6 +109,29 @@ def test_what_is_no_data_is_refused_by_its_place(tmp_path):
     with pytest.raises(TypeError, match=r"PaDiM.random_state is a numpy.*RandomState, which"):
         save(detector, tmp_path / "model")
     assert not list(tmp_path.iterdir())
+
+
+def classes_in(document):
+    """Names of all classes that a model file asks for."""
+    if isinstance(document, dict):
+        yield from [document["class"]] if isinstance(document.get("class"), str) else []
+        document = document.values()
+    if not isinstance(document, (str, int, float, type(None))):
+        for part in document:
+            yield from classes_in(part)
+
+
+def test_every_layer_that_a_detector_uses_may_be_named(tmp_path):
+    """What is not on the list of layers goes by its full name, and would not be loaded again."""
+    used = {}
+    for name in DETECTORS:
+        save(small(name, max_epochs=1).fit(GREY), tmp_path / name)
+        body = (tmp_path / name).read_bytes()[len(MAGIC) + DIGEST_SIZE :]
+        document = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
+        used |= {cls: name for cls in classes_in(document) if cls.startswith("torch.")}
+    assert "torch.nn.Conv2d" in used
+    missing = {cls: name for cls, name in used.items() if cls != f"torch.nn.{cls.split('.')[-1]}"}
+    assert not missing, "add these to the layers that a model file may name"
 
 
 class OwnLayer(nn.Module):

@@ -84,9 +84,20 @@ def test_every_detector_that_can_be(name, tmp_path):
     assert detector.predict(GREY).shape == (12,)  # which export has left as it was
 
 
-@pytest.mark.parametrize("aggregation", ["mean", "center"])
-@pytest.mark.parametrize("error", ["squared", "ssim"])
-@pytest.mark.parametrize("stride", [1, 3, 4])
+# Each value beside each of the others; the combinations that add none are slow.
+@pytest.mark.parametrize(
+    ("stride", "error", "aggregation"),
+    [
+        *[(1, "ssim", "mean"), (3, "ssim", "center"), (4, "ssim", "mean")],
+        *[(1, "squared", "center"), (3, "squared", "mean"), (4, "squared", "center")],
+        pytest.param(1, "ssim", "center", marks=pytest.mark.slow),
+        pytest.param(3, "ssim", "mean", marks=pytest.mark.slow),
+        pytest.param(4, "ssim", "center", marks=pytest.mark.slow),
+        pytest.param(1, "squared", "mean", marks=pytest.mark.slow),
+        pytest.param(3, "squared", "center", marks=pytest.mark.slow),
+        pytest.param(4, "squared", "mean", marks=pytest.mark.slow),
+    ],
+)
 def test_patches_at_native_size(aggregation, error, stride, tmp_path):
     parameters = {"aggregation": aggregation, "error": error, "stride": stride, "patch_size": 45}
     X = np.repeat(GREY[:, :40, :51, None], 3, axis=3)
@@ -143,6 +154,20 @@ def test_native_size_is_that_of_the_images(tmp_path):
     assert_same(served, detector, GREY, roi=REGIONS)
     with pytest.raises(InvalidImageError, match="image 0: is 80 x 51 pixels, expected 64 x 64"):
         served.predict(OTHER_SIZE)
+
+
+def test_a_share_is_of_the_pixels_that_each_image_has(tmp_path):
+    """The number of pixels is known only when the file is run."""
+    detector = DistanceToMean(score_reduction=0.013, smoothing=0.0).fit(GREY)
+    export_onnx(detector, tmp_path / "model.onnx", GREY)
+    served = OnnxDetector(tmp_path / "model.onnx")
+    for height, width in [(64, 64), (80, 51), (9, 130), (5, 6), (1, 1)]:
+        X = RNG.integers(0, 256, (3, height, width), np.uint8)
+        found = served.detect(X)
+        n_highest = max(1, round(0.013 * height * width))
+        highest = np.sort(found.maps.reshape(3, -1).astype(float))[:, -n_highest:]
+        assert_allclose(found.scores, -highest.mean(axis=1), rtol=1e-6)
+        assert_allclose(found.scores, detector.score_samples(X), rtol=1e-4)
 
 
 @pytest.mark.parametrize(("size", "new_size"), [(5, 5), (5, 17), (17, 5), (64, 63), (1, 3)])

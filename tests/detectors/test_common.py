@@ -71,10 +71,10 @@ def test_no_name_is_of_no_detector():
 
 
 def test_finds_drawn_defects(make):
-    train = make_texture_defects("brick", n_normal=40, random_state=0)
-    test = make_texture_defects("brick", split="test", n_normal=10, n_defective=12, random_state=0)
+    draw = partial(make_texture_defects, "brick", image_size=96, random_state=0)
+    train, test = draw(n_normal=32), draw(split="test", n_normal=10, n_defective=12)
     parameters, image_auroc, pixel_auroc = LEARNING.get(type(make()).__name__, LEARNS)
-    detector = make(image_size=128, **parameters).fit(train.images)
+    detector = make(image_size=96, **parameters).fit(train.images)
     found = detector.detect(test.images)
     assert roc_auc_score(test.target, found.scores) > image_auroc
     assert pixel_roc_auc_score(test.masks, found.maps) > pixel_auroc
