@@ -205,7 +205,7 @@ def test_intervals_hold_the_value_of_many_images():
     held = dict.fromkeys(("aupro", "pixel_roc_auc", "image_roc_auc", "pixel_average_precision"), 0)
     n_sets = 40
     for seed in range(n_sets):
-        report = evaluate_given(*make_data(45, seed)[:3], confidence_level=0.8, n_resamples=300)
+        report = evaluate_given(*make_data(45, seed)[:3], confidence_level=0.8, n_resamples=100)
         for name in held:
             estimate = report.rows[0].scores[name]
             held[name] += estimate.low <= truth[name] <= estimate.high
