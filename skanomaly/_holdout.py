@@ -113,7 +113,7 @@ def warn_of_duplicates(images, train, held_out):
 def _of_caller():
     """The stack level of who called the package."""
     frame, level = sys._getframe(2), 2
-    while frame.f_back is not None and frame.f_globals["__name__"].startswith("skanomaly."):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("skanomaly."):
         frame, level = frame.f_back, level + 1
     return level
 
