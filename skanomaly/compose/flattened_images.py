@@ -237,7 +237,7 @@ class FlattenedImages(
         return None if given is None else tuple(given)
 
     def _range_of_images(self):
-        return (0, 1) if self.stated_range_ is None else self._given_range
+        return (0, 1) if self.stated_range_ is None else self.stated_range_
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -203,7 +203,7 @@ def test_each_levels_map_lies_between_0_and_1(fitted, textures):
 
 
 def test_even_kernel_is_refused(textures):
-    with pytest.raises(ValueError, match=r"kernel_sizes=\(3, 2\) holds an even number"):
+    with pytest.raises(ValueError, match=r"kernel_sizes=\(3, 2\) holds 2; use odd"):
         small(kernel_sizes=(3, 2)).fit(textures[0].images[:4])
 
 

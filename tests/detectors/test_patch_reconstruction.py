@@ -8,7 +8,7 @@ from conftest import as_if_trained, interpolated
 from numpy.testing import assert_allclose
 from skorch.callbacks import Callback
 
-from skanomaly import InvalidImageError, PatchReconstruction
+from skanomaly import PatchReconstruction
 from skanomaly.detectors._patch_autoencoder import ConvAutoEncoder
 from skanomaly.detectors._patches import continued, patch_places
 from skanomaly.maps import structural_similarity
@@ -83,7 +83,7 @@ def test_patch_too_small_for_the_window_of_ssim():
 
 def test_images_smaller_than_half_a_patch():
     message = r"image_size=\(16, 40\) of PatchReconstruction is smaller than the 17 pixels"
-    with pytest.raises(InvalidImageError, match=message):
+    with pytest.raises(ValueError, match=message):
         small(image_size=(16, 40)).fit(np.zeros((4, 40, 40), np.uint8))
 
 

@@ -36,7 +36,7 @@ def test_bands_are_the_whole_image_resized(size, new_size, channels, dtype, band
     assert found.is_contiguous()
     rows, columns = (resize_matrix(n, m) for n, m in zip(size, new_size))
     expected = rows @ torch.from_numpy(image / high).double().permute(2, 0, 1) @ columns.T
-    torch.testing.assert_close(found, expected.float(), rtol=0, atol=2e-6)
+    torch.testing.assert_close(found, expected.float(), rtol=0, atol=4e-6)  # single precision's
 
 
 @settings(max_examples=40, deadline=None)

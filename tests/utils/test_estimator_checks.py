@@ -159,10 +159,12 @@ class LosesState(DistanceToMean):
 
 
 class SharesScratch(DistanceToMean):
+    scratch = []
+
     def _compute_maps(self, pixels):
-        vars(self)["scratch_"] = pixels
+        self.scratch[:] = [pixels]
         time.sleep(0.02)  # in which another thread brings its own
-        return super()._compute_maps(self.scratch_)
+        return super()._compute_maps(self.scratch[0])
 
 
 class HalfFits(DistanceToMean):
