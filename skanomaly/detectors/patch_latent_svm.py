@@ -134,11 +134,6 @@ class PatchLatentSVM(PatchDetector):
     --------
     PatchReconstruction, PatchRestoration : The paper's other two methods.
 
-    Notes
-    -----
-    The network has no padding, so an image is encoded once for every phase of its
-    strides, not once for every patch, with the same result.
-
     References
     ----------
     .. [1] N. Pinon, R. Trombetta, C. Lartizien, "Anomaly detection in image or

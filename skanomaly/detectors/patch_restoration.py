@@ -149,9 +149,6 @@ class PatchRestoration(PatchDetector):
     They are replaced in the order of reading, each drawn given those before it as
     they are by then; only the surroundings of each are computed anew.
 
-    The network has no padding, so an image is encoded once for every phase of its
-    strides, not once for every patch, with the same result.
-
     References
     ----------
     .. [1] N. Pinon, R. Trombetta, C. Lartizien, "Anomaly detection in image or
