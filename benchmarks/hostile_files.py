@@ -25,7 +25,7 @@ VALUES = [None, True, 0, -1, 10**9, 2**70, 0.5, -1e300, "", "x", [], {}]
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=300)
-    parser.add_argument("--files", type=int, default=10_000, help="of each kind")
+    parser.add_argument("--files", type=int, default=3_000, help="of each kind")
     arguments = parser.parse_args()
     results = Results("hostile_files")
     resource.setrlimit(resource.RLIMIT_AS, (16 * 2**30,) * 2)
