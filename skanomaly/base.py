@@ -51,7 +51,7 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
     Whatever torch module it fits is an attribute, or the module of a skorch net
     that is one: the base class moves them between devices. When it fits, a method
     that cannot take small images calls ``_need_size(n_pixels, images, validation)``, and
-    one that takes images of one size only sets ``required_size_``, (height, width).
+    one that takes images of one size only calls ``_need_one_size(images, validation)``.
 
     What is its own it declares as annotated attributes, see `skanomaly._parameters`; its
     parameters under which a fit on a few images of 64 x 64 takes a second are
@@ -498,6 +498,16 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
                 f"image_size={self.image_size} of {type(self).__name__} is smaller than the "
                 f"{n_pixels} pixels that it needs with its other parameters; choose a larger one"
             )
+
+    def _need_one_size(self, *parts):
+        """Have images refused, when they are read, that `image_size` does not bring to one size.
+
+        That is the size of the first image of the first part.
+        """
+        size = tuple(parts[0][0].shape[1:])
+        self.required_size_ = size if self.image_size is None else None
+        for part in parts:
+            part.required_size = self.required_size_
 
     def _parameters_that_affect(self, *what):
         """Values of the parameters that are declared to affect one of these, by name."""

@@ -126,10 +126,7 @@ class PaDiM(CachedFeatureDetector):
 
     def _fit_images(self, images, validation):
         self._open_encoder(images, validation)
-        size = tuple(images[0].shape[1:])
-        self.required_size_ = size if self.image_size is None else None
-        for part in (images, validation):
-            part.required_size = self.required_size_
+        self._need_one_size(images, validation)
         self.channels_ = self._draw_channels()
         _, d, height, width = self._embed(images[0][None].to(self._device)).shape
         self.gaussian_ = PositionwiseGaussian(
