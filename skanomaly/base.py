@@ -10,7 +10,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import Bunch, check_random_state
@@ -26,7 +25,7 @@ from ._validation import image_labels
 from ._version import __version__
 from .calibration import quantile_of_new, verdicts
 from .exceptions import InvalidImageError, NonFiniteMapError
-from .images import ImageDataset, Regions, stack
+from .images import ImageDataset, Regions, resized, stack
 from .maps import SCORE_REDUCTIONS, assemble_maps_by_size, reduce_maps
 
 
@@ -563,7 +562,7 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
                 made = process(pixels.to(self._device)).clamp(0, 1)
             for image, size in zip(made, sizes):
                 if image.shape[1:] != size:
-                    image = F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+                    image = resized(image[None], size)[0]
                 yield image.permute(1, 2, 0).squeeze(2).cpu().numpy()
 
     def _assembled(self, batches, regions):

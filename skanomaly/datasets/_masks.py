@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 from ..exceptions import InvalidImageError
-from ..images import read_image
+from ..images import read_image, read_size
 from ._folder_files import image_stems
 
 # What a mask's pixels may be; of others (CMYK, LAB, ...) zero does not mean black.
@@ -88,7 +88,7 @@ def load_masks(images, files, threshold):
     -------
     ndarray of bool, shape (n, H, W), or list of ndarray of bool, shape (H, W)
     """
-    sizes = [_size(image.path) for image in images]
+    sizes = [read_size(image.path) for image in images]
     uniform = len(set(sizes)) == 1
     if uniform and not any(files):
         return np.broadcast_to(np.False_, (len(images), *sizes[0]))  # takes no memory
@@ -184,15 +184,3 @@ def _mode(path):
 def _n_palette_indices(path):
     with Image.open(path) as image:
         return len(np.unique(np.asarray(image)))
-
-
-def _size(path):
-    try:
-        with Image.open(path) as image:
-            # A PNG is read in full for its EXIF data, unless it comes first.
-            has_exif = image.format != "PNG" or "exif" in image.info
-            if not has_exif or image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-                return image.size[::-1]  # else it may be turned as it is read
-    except Exception:
-        pass
-    return read_image(path).shape[:2]  # says what is wrong with the file, too
