@@ -1,6 +1,7 @@
 """What sets a threshold, and what holds for it: labels, groups, images of one's own, calibrate."""
 
 import pickle
+import sys
 import threading
 import warnings
 
@@ -89,6 +90,13 @@ def test_groups_are_kept_together(seed):
     assert len(learnt) + len(kept_out) == 40
     largest = np.bincount(groups).max()
     assert 1 <= len(kept_out) <= 10 + largest
+
+
+def test_groups_kept_out_come_as_near_to_the_fraction_as_they_can():
+    groups = np.repeat(np.arange(10), 4)
+    for fraction, n_kept_out in ((0.3, 12), (0.05, 4), (0.52, 20), (0.99, 36)):
+        found = DistanceToMean(validation_fraction=fraction)
+        assert len(found.fit(random_images(40), groups=groups).seen_[1]) == n_kept_out
 
 
 def test_groups_that_cannot_be_split():
@@ -273,6 +281,24 @@ def test_an_absent_device_names_the_way_out(detector, device):
     assert moved.set_params(device="auto").predict(random_images(5)).shape == (5,)
 
 
+def test_a_fit_takes_the_place_of_the_old_state_in_one_step(detector):
+    """Whoever looks at the old state meanwhile sees all of it, as nothing in it changes."""
+    state, copied = vars(detector), dict(vars(detector))
+    detector.fit(random_images(20, seed=2))
+    assert vars(detector) is not state
+    assert state == copied
+
+
+@pytest.fixture
+def hasty_threads():
+    """Threads change often, so that the rare moment is met."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hasty_threads")
 def test_a_detector_is_judged_by_while_it_is_fitted_anew():
     """A verdict is the old state's or the new one's, never of both or of none."""
     X, other, X_new = random_images(12), 255 - random_images(12, seed=5), random_images(1, seed=1)
@@ -292,7 +318,7 @@ def test_a_detector_is_judged_by_while_it_is_fitted_anew():
     threads = [threading.Thread(target=judge) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for i in range(40):
+    for i in range(100):
         shared.fit(other if i % 2 else X)
     done.set()
     for thread in threads:

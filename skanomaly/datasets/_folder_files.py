@@ -28,6 +28,7 @@ class File(NamedTuple):
 
 
 def place_of(folders, stem):
+    """What an image and its mask share: the names of the folders above it, and its own stem."""
     return (*(uncased(name) for name in folders if fold(name) != COLOUR), uncased(stem))
 
 
@@ -93,13 +94,16 @@ class FileTree:
             self.add_masks_of(folder, below)
 
     def add_masks_of(self, folder, below=()):
+        """Take the files of a folder for masks."""
         self.mask_folders.append(folder)
         self.masks += self._walk(folder, below, _above(folder), self._list_masks)
 
     def leave_out(self, path, reason):
+        """Note why a file or folder is left out."""
         self.left_out[self.name(path) + ("/" if path.is_dir() else "")] = reason
 
     def name(self, path):
+        """A path relative to the root, with "/" on every system."""
         return path.relative_to(self.root).as_posix()
 
     def _walk(self, folder, below, seen, list_):
@@ -184,10 +188,12 @@ def _above(folder):
 
 
 def folders_in(folder):
+    """The folders directly in one, hidden ones left out."""
     return [path for path in _entries(folder) if path.is_dir() and not path.name.startswith(".")]
 
 
 def listed(names):
+    """The first names, for an error, and how many more there are."""
     names = [name.name if isinstance(name, Path) else name for name in names]
     return ", ".join(map(repr, names[:8])) + (f" and {len(names) - 8} more" * (len(names) > 8))
 

@@ -81,14 +81,17 @@ class FolderNames:
             _checked([mask_folder], "mask_folder")
 
     def is_told(self, name):
+        """Whether the caller named the folder, as good or as of a defect."""
         return name in (self.good or ()) or name in (self.defects or ())
 
     def is_good(self, name):
+        """Whether it holds good images: as told, or else by its name."""
         if self.good is not None or self.is_told(name):
             return name in (self.good or ())
         return fold(name) in GOOD
 
     def is_defect(self, name):
+        """Whether it holds defective images: as told, or else by its name."""
         if self.defects is not None or self.is_told(name):
             return name in (self.defects or ())
         return fold(name) in BAD
@@ -98,6 +101,7 @@ class FolderNames:
         return (name == self.masks or fold(name) in MASKS) and not self.is_told(name)
 
     def is_wanted_mask_folder(self, name):
+        """Whether it holds the masks that are to be read."""
         return self.is_mask_folder(name) and self.masks in ("auto", name)
 
 

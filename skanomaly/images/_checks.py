@@ -90,6 +90,7 @@ def _one_dimensional(X):
 
 
 def check_is_not_masked(array, name):
+    """Refuse NumPy's masked arrays, whose mask nothing here would see."""
     if isinstance(array, np.ma.MaskedArray):
         raise InvalidImageError(
             f"{name} is a masked array, whose mask would be lost; pass {name}.data, and ~mask as "
@@ -184,6 +185,7 @@ def checked_value_range(value_range):
 
 
 def check_size(image, min_size, required_size, image_size):
+    """Refuse an image (H, W, C) of another size than required, or of too few pixels."""
     height, width, channels = image.shape
     if required_size is not None and (height, width) != tuple(required_size):
         raise InvalidImageError(
