@@ -79,8 +79,7 @@ def main():
         f"PaDiM at image_size=256 scores {arguments.images} JPEG files of 4000 x 3000 pixels, or "
         "PNG files of 16 x 1,000,000 (4 of them), with `score_samples(ImageFiles(...))` in a fresh "
         "process, in batches of 16. Memory is the peak above that of the same process after one "
-        "image of 64 x 64; what the network takes for 16 images instead of one is about half of "
-        "it. "
+        "image of 64 x 64. "
         "The share is of the time in which the network has no batch to work on. Reading alone is "
         "decoding and resizing without a network; median of the runs.",
         ["files", "after one small image", "peak above it", "time", "reading alone", "waiting"],

@@ -6,6 +6,7 @@ import copy
 import copyreg
 import warnings
 from numbers import Integral, Real
+from operator import itemgetter
 from typing import ClassVar
 
 import numpy as np
@@ -538,7 +539,8 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         )
 
     def _scores(self, X, roi):
-        return np.array([score for _, score in self._maps(self._open(X), roi)])
+        # A loop's variable would hold each map until the next is made.
+        return np.array(list(map(itemgetter(1), self._maps(self._open(X), roi))))
 
     def _maps(self, images, roi=None):
         """Yield each image's finished map, (H, W), and its score, in order."""
@@ -571,7 +573,8 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
             of_batch = [regions.of(start + i, size) for i, size in enumerate(sizes)]
             seen_size = self._seen_size or sizes[0]
             finished = assemble_maps_by_size(maps, seen_size, sizes, self.smoothing, of_batch)
-            for i, (anomaly_map, region) in enumerate(zip(finished, of_batch)):
+            for i, region in enumerate(of_batch):
+                anomaly_map = next(finished)
                 counted = anomaly_map if region is None else anomaly_map[torch.from_numpy(region)]
                 score = -float(reduce_maps(counted.reshape(1, -1), self.score_reduction))
                 if not (np.isfinite(score) and torch.isfinite(anomaly_map).all()):
@@ -582,6 +585,7 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
                         index=int(regions.indices[start + i]),
                     )
                 yield anomaly_map.numpy(), score
+                del anomaly_map, counted
             start += len(sizes)
 
     @property
