@@ -11,6 +11,7 @@ from .images import ImageFiles
 # than everything else together.
 _LAZY = {
     **public_classes("detectors", "compose"),
+    "merge_detectors": "growing",
     "OnnxDetector": "deployment.onnx_detector",
     "export_onnx": "deployment.onnx_export",
     "load": "deployment.files",

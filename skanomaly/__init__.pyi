@@ -16,6 +16,7 @@ from .deployment.files import save as save
 from .deployment.onnx_detector import OnnxDetector as OnnxDetector
 from .deployment.onnx_export import export_onnx as export_onnx
 from .exceptions import InvalidImageError as InvalidImageError
+from .growing import merge_detectors as merge_detectors
 from .images._files import ImageFiles as ImageFiles
 
 __version__: str = ...
@@ -27,6 +28,7 @@ class FastFlow(BaseImageDetector):
     value_range: tuple[float, float] | None
     smoothing: float
     score_reduction: str | float
+    standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
     batch_size: int
@@ -56,6 +58,8 @@ class FastFlow(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    map_mean_: Any
+    map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
     fitted_parameters_: Any
@@ -67,6 +71,7 @@ class FastFlow(BaseImageDetector):
         value_range: tuple[float, float] | None = None,
         smoothing: float = 4.0,
         score_reduction: str | float = 'max',
+        standardize: str | None = None,
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
         batch_size: int = 8,
@@ -98,6 +103,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
     value_range: tuple[float, float] | None
     smoothing: float
     score_reduction: str | float
+    standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
     batch_size: int
@@ -129,6 +135,8 @@ class HierarchicalFeatureAE(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    map_mean_: Any
+    map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
     fitted_parameters_: Any
@@ -140,6 +148,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
         value_range: tuple[float, float] | None = None,
         smoothing: float = 4.0,
         score_reduction: str | float = 'max',
+        standardize: str | None = None,
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
         batch_size: int = 8,
@@ -172,6 +181,7 @@ class PaDiM(BaseImageDetector):
     value_range: tuple[float, float] | None
     smoothing: float
     score_reduction: str | float
+    standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
     batch_size: int
@@ -195,6 +205,8 @@ class PaDiM(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    map_mean_: Any
+    map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
     fitted_parameters_: Any
@@ -206,6 +218,7 @@ class PaDiM(BaseImageDetector):
         value_range: tuple[float, float] | None = None,
         smoothing: float = 4.0,
         score_reduction: str | float = 'max',
+        standardize: str | None = None,
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
         batch_size: int = 16,
@@ -236,6 +249,7 @@ class PatchAE(BaseImageDetector):
     value_range: tuple[float, float] | None
     smoothing: float
     score_reduction: str | float
+    standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
     batch_size: int
@@ -271,6 +285,8 @@ class PatchAE(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    map_mean_: Any
+    map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
     fitted_parameters_: Any
@@ -282,6 +298,7 @@ class PatchAE(BaseImageDetector):
         value_range: tuple[float, float] | None = None,
         smoothing: float = 4.0,
         score_reduction: str | float = 'max',
+        standardize: str | None = None,
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
         batch_size: int = 8,
@@ -311,6 +328,87 @@ class PatchAE(BaseImageDetector):
         backbone_lr: float = 1e-05,
     ) -> None: ...
 
+class PatchCore(BaseImageDetector):
+    """Detect defects as pretrained patch features that are far from all those of good parts."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float
+    score_reduction: str | float
+    standardize: str | None
+    false_alarm_rate: float
+    validation_fraction: float
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    backbone: str
+    weights: str | os.PathLike | None
+    layers: tuple[int, ...]
+    engine: str
+    memory: Memory | str | os.PathLike | None
+    coreset: float | int
+    n_neighbors: int
+    reweight: bool
+    metric: str
+    scale_levels: bool
+    pooling: int
+    n_rotations: int
+    robust: bool
+    n_memories: int
+    max_candidates: int
+    bank_: Any
+    scale_: Any
+    encoder_: Any
+    min_image_size_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    map_mean_: Any
+    map_deviation_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float = 4.0,
+        score_reduction: str | float = 'max',
+        standardize: str | None = None,
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        batch_size: int = 16,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        backbone: str = 'tf_efficientnet_lite0',
+        weights: str | os.PathLike | None = 'imagenet',
+        layers: tuple[int, ...] = (2, 3),
+        engine: str = 'auto',
+        memory: Memory | str | os.PathLike | None = None,
+        coreset: float | int = 0.1,
+        n_neighbors: int = 1,
+        reweight: bool = False,
+        metric: str = 'euclidean',
+        scale_levels: bool = True,
+        pooling: int = 3,
+        n_rotations: int = 1,
+        robust: bool = False,
+        n_memories: int = 16,
+        max_candidates: int = 250000,
+    ) -> None: ...
+    def partial_fit(
+        self,
+        X,
+        y=None,
+        *,
+        roi=None,
+    ): ...
+
 class PatchLatentSVM(BaseImageDetector):
     """Detect defects as patches whose latents lie outside the support of normal ones."""
 
@@ -318,6 +416,7 @@ class PatchLatentSVM(BaseImageDetector):
     value_range: tuple[float, float] | None
     smoothing: float
     score_reduction: str | float
+    standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
     batch_size: int
@@ -351,6 +450,8 @@ class PatchLatentSVM(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    map_mean_: Any
+    map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
     fitted_parameters_: Any
@@ -362,6 +463,7 @@ class PatchLatentSVM(BaseImageDetector):
         value_range: tuple[float, float] | None = None,
         smoothing: float = 4.0,
         score_reduction: str | float = 'max',
+        standardize: str | None = None,
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
         batch_size: int = 4,
@@ -396,6 +498,7 @@ class PatchReconstruction(BaseImageDetector):
     value_range: tuple[float, float] | None
     smoothing: float
     score_reduction: str | float
+    standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
     batch_size: int
@@ -423,6 +526,8 @@ class PatchReconstruction(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    map_mean_: Any
+    map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
     fitted_parameters_: Any
@@ -434,6 +539,7 @@ class PatchReconstruction(BaseImageDetector):
         value_range: tuple[float, float] | None = None,
         smoothing: float = 4.0,
         score_reduction: str | float = 'max',
+        standardize: str | None = None,
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
         batch_size: int = 4,
@@ -464,6 +570,7 @@ class PatchRestoration(BaseImageDetector):
     value_range: tuple[float, float] | None
     smoothing: float
     score_reduction: str | float
+    standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
     batch_size: int
@@ -500,6 +607,8 @@ class PatchRestoration(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    map_mean_: Any
+    map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
     fitted_parameters_: Any
@@ -511,6 +620,7 @@ class PatchRestoration(BaseImageDetector):
         value_range: tuple[float, float] | None = None,
         smoothing: float = 4.0,
         score_reduction: str | float = 'max',
+        standardize: str | None = None,
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
         batch_size: int = 4,
@@ -551,6 +661,7 @@ class SelfSupervisedAE(BaseImageDetector):
     value_range: tuple[float, float] | None
     smoothing: float
     score_reduction: str | float
+    standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
     batch_size: int
@@ -579,6 +690,8 @@ class SelfSupervisedAE(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    map_mean_: Any
+    map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
     fitted_parameters_: Any
@@ -590,6 +703,7 @@ class SelfSupervisedAE(BaseImageDetector):
         value_range: tuple[float, float] | None = None,
         smoothing: float = 4.0,
         score_reduction: str | float = 'max',
+        standardize: str | None = None,
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
         batch_size: int = 8,
@@ -616,6 +730,72 @@ class SelfSupervisedAE(BaseImageDetector):
     def reconstruct(
         self,
         X,
+    ): ...
+
+class SubspaceAD(BaseImageDetector):
+    """Detect defects as pretrained features far from the principal subspace of good parts'."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float
+    score_reduction: str | float
+    standardize: str | None
+    false_alarm_rate: float
+    validation_fraction: float
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    backbone: str
+    weights: str | os.PathLike | None
+    layers: tuple[int, ...]
+    engine: str
+    memory: Memory | str | os.PathLike | None
+    explained_variance: float
+    scale_levels: bool
+    pooling: int
+    subspace_: Any
+    encoder_: Any
+    min_image_size_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    map_mean_: Any
+    map_deviation_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float = 4.0,
+        score_reduction: str | float = 'max',
+        standardize: str | None = None,
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        batch_size: int = 16,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        backbone: str = 'tf_efficientnet_lite0',
+        weights: str | os.PathLike | None = 'imagenet',
+        layers: tuple[int, ...] = (2, 3),
+        engine: str = 'auto',
+        memory: Memory | str | os.PathLike | None = None,
+        explained_variance: float = 0.95,
+        scale_levels: bool = True,
+        pooling: int = 3,
+    ) -> None: ...
+    def partial_fit(
+        self,
+        X,
+        y=None,
+        *,
+        roi=None,
     ): ...
 
 class FlattenedImages(OutlierMixin, TransformerMixin, BaseEstimator):

@@ -10,8 +10,16 @@ import numpy as np
 
 from .exceptions import ThresholdWarning
 
+# Fewer images are too few to give some away, where a fit is cheap.
+FEW = 20
+
 # Images that are looked at for near-duplicates, and the side of what is compared of them.
 N_LOOKED_AT, SIDE = 8, 16
+
+_ONE_GROUP = (
+    "groups holds one group, of which some images cannot be kept out of training; leave groups "
+    "out, or pass images for the threshold as X_val"
+)
 
 
 def hold_out(n_images, fraction, groups, random_state):
@@ -42,14 +50,49 @@ def hold_out(n_images, fraction, groups, random_state):
         return np.sort(random_state.permutation(n_images)[:n_wanted])
     _, group, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     if len(sizes) < 2:
-        raise ValueError(
-            "groups holds one group, of which some images cannot be kept out of training; leave "
-            "groups out, or pass images for the threshold as X_val"
-        )
+        raise ValueError(_ONE_GROUP)
     order = random_state.permutation(len(sizes))[:-1]  # one is learnt from in any case
     totals = np.cumsum(sizes[order])
     n_groups = 1 + int(np.abs(totals - n_wanted).argmin())
     return np.flatnonzero(np.isin(group, order[:n_groups]))
+
+
+def hold_out_in_turn(n_images, fraction, groups, random_state):
+    """The images that are held out in each of several fits, so that each image is once.
+
+    Parameters
+    ----------
+    n_images, fraction, groups, random_state
+        As for `hold_out`, but that there may be one image.
+
+    Returns
+    -------
+    list of ndarray of int, sorted
+        None if there is one image.
+    """
+    if n_images == 1:
+        return []
+    group = np.arange(n_images)
+    if groups is not None:
+        _, group = np.unique(np.asarray(groups), return_inverse=True)
+    n_groups = group.max() + 1
+    if n_groups < 2:
+        raise ValueError(_ONE_GROUP)
+    n_folds = min(n_groups, max(2, round(1 / fraction)))
+    fold = np.empty(n_groups, int)
+    fold[random_state.permutation(n_groups)] = np.arange(n_groups) % n_folds
+    return [np.flatnonzero(fold[group] == i) for i in range(n_folds)]
+
+
+def warn_of_one(*_):
+    """Say that one image gives no threshold."""
+    warnings.warn(
+        "one normal image tells nothing of how others differ from it; the threshold comes from "
+        "itself, moved by a pixel, and flags far too many. Rank images by score_samples, or pass "
+        "normal ones as X_val or to calibrate",
+        ThresholdWarning,
+        stacklevel=_of_caller(),
+    )
 
 
 def warn_of_few(n_held_out, false_alarm_rate):

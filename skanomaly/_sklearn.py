@@ -7,9 +7,15 @@ from itertools import pairwise
 from numbers import Integral
 
 from sklearn.model_selection._split import GroupsConsumerMixin
-from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    Options,
+    RealNotInt,
+    StrOptions,
+)
 
-__all__ = ["GroupsConsumerMixin", "HasMethods", "Interval", "Numbers", "StrOptions"]
+__all__ = ["GroupsConsumerMixin", "HasMethods", "Interval", "Numbers", "RealNotInt", "StrOptions"]
 
 
 class Numbers(Options):

@@ -11,23 +11,35 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ._device import resolve_device
-from ._holdout import hold_out, warn_of_duplicates, warn_of_few
+from ._holdout import (
+    FEW,
+    hold_out,
+    hold_out_in_turn,
+    warn_of_duplicates,
+    warn_of_few,
+    warn_of_one,
+)
+from ._map_units import MapMoments, in_units, joined
 from ._modules import fitted_modules, on_cpu, place
 from ._parameters import DeclaredParameters, parameter
-from ._random import drawing_from, seeded_generator
+from ._random import drawing_from
 from ._sklearn import Interval, Numbers, StrOptions
 from ._validation import image_labels
 from ._version import __version__
-from .calibration import quantile_of_new, verdicts
+from .calibration import conformal_p_values, quantile_of_new, verdicts
 from .exceptions import InvalidImageError, NonFiniteMapError
 from .images import ImageDataset, Regions, resized, stack
 from .maps import SCORE_REDUCTIONS, assemble_maps_by_size, reduce_maps
+
+# The oldest give way, so that a stream without end needs no memory without end.
+MAX_SCORES_KEPT = 10_000
 
 
 class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, BaseEstimator):
@@ -53,6 +65,9 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
     that cannot take small images calls ``_need_size(n_pixels, images, validation)``, and
     one that takes images of one size only calls ``_need_one_size(images, validation)``.
 
+    One whose fit is cheap says so by ``_holds_out_in_turn``: of a few images it then gives
+    none away, see `validation_fraction`.
+
     What is its own it declares as annotated attributes, see `skanomaly._parameters`; its
     parameters under which a fit on a few images of 64 x 64 takes a second are
     ``_small_parameters``, for the checks that every detector passes.
@@ -70,10 +85,17 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
     score_reduction : {"max", "mean", "sum"} or float in (0, 1]
         From map to score. A number is the mean of that share of the map's pixels,
         at least one, that have the highest values. "sum" grows with the image's area.
+    standardize : {"global", "position"} or None
+        Units of the map: deviations from the mean of the maps of normal images that were
+        kept out of training, over all positions or for each. "position" is for parts that
+        are always seen in the same place; its deviations are drawn a little to their mean,
+        as few images tell them. None leaves the map as it is.
     false_alarm_rate : float in (0, 0.5)
         Share of new normal images that may be called anomalous; sets `offset_`.
     validation_fraction : float in (0, 1)
-        Share of the images that is kept out of training, for the threshold.
+        Share of the images that is kept out of training, for the threshold. A method whose
+        fit is cheap keeps out none of fewer than 20: it scores such shares in turn, each
+        after a fit on the others, and then learns from all.
     batch_size : int
         Images that are scored at once; it changes time and memory, not results.
     device : str or torch.device
@@ -88,12 +110,17 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
     offset_ : float
         Threshold on `score_samples`: what lies below is anomalous.
     validation_scores_ : ndarray, shape (n_validation,), float64
-        Scores of the images kept out of training, from which `offset_` comes.
+        Scores of normal images by what had not learnt from them, from which `offset_`
+        comes; at most the latest 10,000.
     validation_maxima_ : ndarray, shape (n_validation,), float64
         Their maps' largest values.
     map_threshold_ : float
         Map value that `false_alarm_rate` of new normal images exceed somewhere;
         ``-offset_`` if the score is the map's maximum.
+    map_mean_ : ndarray, shape () or (h, w), float64
+        What `standardize` subtracts, if it does.
+    map_deviation_ : ndarray, of that shape
+        What it divides by.
     n_channels_in_ : int
         Channels of the images seen in `fit`.
     n_left_out_ : int
@@ -116,6 +143,7 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         Interval(Real, 0, 1, closed="right"),
         affects="scores",
     )
+    standardize: str | None = parameter(None, StrOptions({"global", "position"}), None)
     false_alarm_rate: float = parameter(
         0.05, Interval(Real, 0, 0.5, closed="neither"), affects="threshold"
     )
@@ -130,6 +158,7 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
     )
 
     _small_parameters: ClassVar[dict] = {"image_size": 64}
+    _holds_out_in_turn: ClassVar[bool] = False
     # Searches hand their groups on, so that the images of one lot are held out together.
     __metadata_request__fit: ClassVar[dict] = {"groups": True}
 
@@ -141,9 +170,9 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         Parameters
         ----------
         X : array, or sequence of arrays, PIL images or paths, or ImageFiles
-            Normal images, two or more (one, with `X_val`): an array (n, H, W) or
-            (n, H, W, C) of uint8, uint16 or float in [0, 1], or a sequence of such
-            images, which may differ in size.
+            Normal images: an array (n, H, W) or (n, H, W, C) of uint8, uint16 or float
+            in [0, 1], or a sequence of such images, which may differ in size. Two or
+            more, but for methods whose fit is cheap, or with `X_val`.
         y : None, array-like of int (n,), or masks (n, H, W), default=None
             Labels, +1 normal and -1 anomalous, or masks, True where a defect is.
             Anomalous images are left out.
@@ -295,6 +324,30 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         now = self._as_it_is()
         return verdicts(now._scores(X, roi), now.offset_)
 
+    def p_values(self, X, *, roi=None):
+        """Conformal p-value of each image: how rare its score is among normal images.
+
+        If the image is as normal as those that set the threshold, its p-value is uniform
+        on (0, 1], whatever the scores' distribution: the share of p-values up to 0.01 is 1 %.
+        Only ranks count, so that values of different detectors may be compared.
+
+        Parameters
+        ----------
+        X : batch of images
+            As for `fit`.
+        roi : array of bool, sequence of such, or None, default=None
+            As for `fit`; pixels outside are not counted.
+
+        Returns
+        -------
+        ndarray, shape (n,), float64, in (0, 1]
+            Low = anomalous. Ties with the scores kept from `fit` or `calibrate` are broken
+            at random, by `random_state`.
+        """
+        now = self._as_it_is()
+        random_state = check_random_state(self.random_state)
+        return conformal_p_values(now._scores(X, roi), now.validation_scores_, random_state)
+
     def detect(self, X, *, roi=None):
         """Scores, verdicts and maps from one pass over the images.
 
@@ -408,22 +461,57 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
     def _fit(self, X, y, roi, groups, X_val):
         images, regions, groups = self._normal_images(X, y, roi, groups)
         random_state = check_random_state(self.random_state)
-        if X_val is None:
+        # Drawn first, so that it does not depend on the number of images.
+        seed = int(random_state.randint(2**31 - 1))
+        self.n_channels_in_ = images.n_channels
+        if X_val is not None:
+            validation = self._open(X_val, images.n_channels)
+            of_validation = Regions(regions.roi if regions.shared else None, len(validation))
+        elif self._holds_out_in_turn and len(images) < FEW:
+            self._fit_on_few(images, regions, groups, random_state, seed)
+            return
+        else:
             self._require(len(images) > 1, len(images))
             held_out = hold_out(len(images), self.validation_fraction, groups, random_state)
             train = np.setdiff1d(np.arange(len(images)), held_out)
             validation, of_validation = images.subset(held_out), regions.subset(held_out)
             warn_of_duplicates(images, train, held_out)
             images = images.subset(train)
-        else:
-            validation = self._open(X_val, images.n_channels)
-            of_validation = Regions(regions.roi if regions.shared else None, len(validation))
-        self.n_channels_in_ = images.n_channels
-        with drawing_from(seeded_generator(random_state)):
+        with drawing_from(torch.Generator().manual_seed(seed)):
             batches = self._fit_images(images, validation)
-            if batches is None:
-                batches = self._map_batches(validation)
-            self._add_validation(batches, of_validation)
+            found = self._raw_map_batches(validation) if batches is None else batches
+            self._judge_by(found, lambda: self._raw_map_batches(validation), of_validation)
+
+    def _fit_on_few(self, images, regions, groups, random_state, seed):
+        """Learn from all images, after shares of them were held out in turn."""
+        maps, order = [], []
+        folds = hold_out_in_turn(len(images), self.validation_fraction, groups, random_state)
+        for held_out in folds:
+            train = images.subset(np.setdiff1d(np.arange(len(images)), held_out))
+            part, validation = self._without_fitted_state(), images.subset(held_out)
+            part.n_channels_in_ = self.n_channels_in_
+            with drawing_from(torch.Generator().manual_seed(seed)):
+                maps += part._fit_images(train, validation) or part._raw_map_batches(validation)
+            order += list(held_out)
+        with drawing_from(torch.Generator().manual_seed(seed)):
+            self._fit_images(images, images)
+        if folds:
+            self._judge_by(maps, lambda: maps, regions.subset(order))
+        else:
+            maps, sizes = self._maps_of_shifted(images)
+            of_each = regions.subset([0] * len(sizes))
+            self._judge_by([(maps, sizes)], lambda: [(maps, sizes)], of_each, warn_of_one)
+
+    def _maps_of_shifted(self, images):
+        """Maps of an image and of itself moved by a pixel: the least that others differ by."""
+        self._place(self._device)
+        pixels, (size,) = next(images.batches(1))
+        height, width = pixels.shape[2:]
+        wider = F.pad(pixels, (1, 1, 1, 1), mode="replicate")
+        shifts = [(1, 1), (0, 1), (2, 1), (1, 0), (1, 2)]
+        shifted = [wider[:, :, y : y + height, x : x + width] for y, x in shifts]
+        with torch.inference_mode():
+            return self._compute_maps(torch.cat(shifted).to(self._device)), [size] * len(shifts)
 
     def _normal_images(self, X, y, roi, groups):
         """The images that are learnt from, with their regions and groups."""
@@ -451,21 +539,43 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
                 "threshold as X_val"
             )
 
-    def _add_validation(self, batches, regions):
-        """Set the thresholds from the maps of images kept out of training, beside earlier ones."""
+    def _judge_by(self, batches, again, regions, warn=warn_of_few):
+        """Set units of maps and thresholds from normal images that were not learnt from.
+
+        `batches` are their maps as the method gives them; `again()` gives these anew.
+        """
+        if self.standardize is not None:
+            moments = MapMoments(self.standardize == "position")
+            for phi, _, of_batch in self._joined_with_regions(batches, regions):
+                moments.add(phi, of_batch)
+            self.map_mean_, self.map_deviation_ = moments.mean_and_deviation()
+            batches = ((self._in_units(maps), sizes) for maps, sizes in again())
+            if moments.per_position:
+                found = self._joined_with_regions(again(), regions)
+                batches = ((moments.left_out(phi, own), sizes) for phi, sizes, own in found)
+        self._add_validation(batches, regions, warn)
+
+    def _joined_with_regions(self, batches, regions):
+        start = 0
+        for maps, sizes in batches:
+            yield joined(maps), sizes, [regions.of(start + i, s) for i, s in enumerate(sizes)]
+            start += len(sizes)
+
+    def _add_validation(self, batches, regions, warn=warn_of_few):
+        """Set the thresholds from the maps of images not learnt from, beside earlier ones."""
         found = ((score, m.max()) for m, score in self._assembled(batches, regions))
         scores, maxima = np.array(list(found), dtype=float).T
         none = np.empty(0)
-        self.validation_scores_ = np.append(getattr(self, "validation_scores_", none), scores)
-        self.validation_maxima_ = np.append(getattr(self, "validation_maxima_", none), maxima)
-        self._set_thresholds()
+        for name, new in (("validation_scores_", scores), ("validation_maxima_", maxima)):
+            setattr(self, name, np.append(getattr(self, name, none), new)[-MAX_SCORES_KEPT:])
+        self._set_thresholds(warn)
 
-    def _set_thresholds(self):
+    def _set_thresholds(self, warn=warn_of_few):
         rate = self.false_alarm_rate
         self.offset_ = quantile_of_new(self.validation_scores_, rate)
         self.map_threshold_ = -quantile_of_new(-self.validation_maxima_, rate)
         self.fitted_parameters_ = copy.deepcopy(self._parameters_that_affect("maps", "scores"))
-        warn_of_few(len(self.validation_scores_), rate)
+        warn(len(self.validation_scores_), rate)
 
     def _as_it_is(self, *checked):
         """This detector at this moment, whatever another thread's fit makes of it meanwhile."""
@@ -550,8 +660,23 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         self._place(self._device)
         for pixels, sizes in images.batches(self.batch_size, self.n_jobs):
             with torch.inference_mode():
-                maps = self._compute_maps(pixels.to(self._device))
-            yield maps, sizes
+                yield self._own_maps(pixels.to(self._device)), sizes
+
+    def _raw_map_batches(self, images):
+        """The same, as the method gives them."""
+        self._place(self._device)
+        for pixels, sizes in images.batches(self.batch_size, self.n_jobs):
+            with torch.inference_mode():
+                yield self._compute_maps(pixels.to(self._device)), sizes
+
+    def _own_maps(self, pixels):
+        """A batch's maps, of the method's own resolution, in the units that are asked for."""
+        return self._in_units(self._compute_maps(pixels))
+
+    def _in_units(self, maps):
+        if self.standardize is None:
+            return maps
+        return in_units(maps, self.map_mean_, self.map_deviation_)
 
     def _images_through(self, process, images):
         """Yield what `process` makes of each image, (H, W, C) or (H, W), of the image's own size.

@@ -47,6 +47,37 @@ def quantile_of_new(scores, share):
     return float(min(scores[0], u - s * mean_distance))
 
 
+def conformal_p_values(scores, reference, random_state):
+    """How rare scores are among those of normal images, by rank.
+
+    With ties broken at random, as if each score were one more of the reference's source,
+    the p-value is uniform on (0, 1] whatever their distribution.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (m,)
+    reference : ndarray, shape (n,)
+        Of normal images that were not learnt from; higher = more normal.
+    random_state : RandomState
+
+    Returns
+    -------
+    ndarray, shape (m,), float64, in (0, 1]
+        Low = anomalous.
+
+    References
+    ----------
+    V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World", Springer,
+    2005 (smoothed conformal p-values).
+    """
+    reference = np.sort(reference)
+    below = np.searchsorted(reference, scores, side="left")
+    ties = np.searchsorted(reference, scores, side="right") - below
+    # Of all scores that are equal, the new one's rank is any; 1 - [0, 1) is in (0, 1].
+    rank = below + (1 - random_state.random_sample(len(scores))) * (ties + 1)
+    return rank / (len(reference) + 1)
+
+
 def verdicts(scores, offset):
     """The label of each image from its score.
 

@@ -112,6 +112,7 @@ def fitted(textures):
 def split_of(detector, n_images):
     """Positions of the images that a fit learns from, and of those that it keeps out."""
     random_state = np.random.RandomState(detector.random_state)
+    random_state.randint(2**31 - 1)
     held_out = hold_out(n_images, detector.validation_fraction, None, random_state)
     return np.setdiff1d(np.arange(n_images), held_out), held_out
 

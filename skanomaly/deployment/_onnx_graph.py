@@ -96,7 +96,7 @@ class _OwnMaps(nn.Module):
             pixels = rows @ pixels @ columns.T
             # Sizes are fixed from here on, which some operators need to know.
             pixels = pixels.reshape(-1, detector.n_channels_in_, *seen_size)
-        maps = detector._compute_maps(pixels)
+        maps = detector._own_maps(pixels)
         return (maps,) if isinstance(maps, torch.Tensor) else tuple(maps)
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from numbers import Integral, Real
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.utils import check_random_state
 
 from .._parameters import parameter
 from .._sklearn import Interval, StrOptions
 from ..features import PositionwiseGaussian
-from ._feature_detector import CachedFeatureDetector
+from ._one_pass_detector import OnePassDetector
 
 
-class PaDiM(CachedFeatureDetector):
+class PaDiM(OnePassDetector):
     """Detect defects as features that are unlikely where they are: a Gaussian for each position.
 
     Features of several layers of a pretrained network, on one grid, are modelled
@@ -71,7 +69,7 @@ class PaDiM(CachedFeatureDetector):
     >>> train = make_texture_defects("gravel", n_normal=20, random_state=0)
     >>> detector = PaDiM(image_size=128, random_state=0).fit(train.images[:12])
     >>> detector.partial_fit(train.images[12:]).gaussian_.n_seen
-    16
+    20
     >>> detector.transform(train.images[:2]).shape
     (2, 128, 128)
     """
@@ -81,69 +79,32 @@ class PaDiM(CachedFeatureDetector):
     shrinkage: float | str = parameter(
         "auto", StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")
     )
-    batch_size = 16
 
+    _grown = ("gaussian_",)
     _small_parameters = {"n_features": 20}
 
-    def partial_fit(self, X, y=None, *, roi=None):
-        """Take further normal images into account.
-
-        The Gaussians become those of all images so far. `validation_fraction` of
-        the new ones is kept out, rounded (none of one or two by default), and
-        their scores join those that set the threshold. Earlier scores stay as they
-        were under the Gaussians of their time, so a threshold from a first fit on
-        few images lags behind; then fit anew. If it fails, the detector stays as it
-        was. The first call is `fit`.
-
-        Parameters
-        ----------
-        X : batch of images
-            As for `fit`; one is enough.
-        y : None, labels or masks
-            As for `fit`.
-        roi : array of bool, sequence of such, or None, default=None
-            As for `fit`.
-
-        Returns
-        -------
-        self
-        """
-        if not hasattr(self, "gaussian_"):
-            return self.fit(X, y, roi=roi)
-        self._validate_params()
-        updated = self._as_it_is()
-        images, regions, _ = updated._normal_images(X, y, roi, None)
-        order = check_random_state(self.random_state).permutation(len(images))
-        n_held_out = min(round(self.validation_fraction * len(images)), len(images) - 1)
-        updated.gaussian_ = copy.deepcopy(self.gaussian_)
-        updated._update(images.subset(np.sort(order[n_held_out:])))
-        if n_held_out:
-            held_out = images.subset(np.sort(order[:n_held_out]))
-            of_held_out = regions.subset(np.sort(order[:n_held_out]))
-            updated._add_validation(updated._map_batches(held_out), of_held_out)
-        self._become(updated)
-        return self
-
-    def _fit_images(self, images, validation):
-        self._open_encoder(images, validation)
+    def _begin(self, images, validation):
         self._need_one_size(images, validation)
         self.channels_ = self._draw_channels()
-        _, d, height, width = self._embed(images[0][None].to(self._device)).shape
+        _, n_positions, d = self._vectors(self._example_of(images)).shape
         self.gaussian_ = PositionwiseGaussian(
-            height * width, d, self.regularization, self.shrinkage
+            n_positions, d, self.regularization, self.shrinkage
         ).to(self._device)
-        self._update(images)
 
-    def _update(self, images):
-        self._place(self._device)
-        for pixels, _ in images.batches(self.batch_size, self.n_jobs):
-            with torch.inference_mode():
-                f = self._embed(pixels.to(self._device))
-                self.gaussian_.update(f.flatten(2).transpose(1, 2))
+    def _take(self, levels):
+        self.gaussian_.update(self._vectors(levels))
 
-    def _compute_maps(self, pixels):
-        f = self._embed(pixels)
-        return self.gaussian_(f.flatten(2).transpose(1, 2)).view(f.shape[0], *f.shape[2:])
+    def _absorb(self, others):
+        for other in others:
+            self.gaussian_.absorb(other.gaussian_)
+
+    def _kind_of_state(self):
+        drawn = {"features drawn": [c.tolist() for c in self.channels_]}
+        return super()._kind_of_state() | drawn | {"size of the map": len(self.gaussian_.mean)}
+
+    def _maps_of_features(self, levels):
+        size = levels[0].shape[2:]
+        return self.gaussian_(self._vectors(levels)).view(-1, *size)
 
     def _draw_channels(self):
         """Which features are used, of each level."""
@@ -159,9 +120,9 @@ class PaDiM(CachedFeatureDetector):
         starts = ends - self.encoder_.channels
         return [drawn[(drawn >= s) & (drawn < e)] - s for s, e in zip(starts, ends)]
 
-    def _embed(self, pixels):
-        """The drawn features on the finest level's grid, (n, d, h, w)."""
-        levels = self.encoder_(pixels)
+    def _vectors(self, levels):
+        """The drawn features on the finest level's grid, (n, h * w, d)."""
         size = levels[0].shape[2:]
         drawn = [f[:, torch.from_numpy(c)] for f, c in zip(levels, self.channels_) if len(c)]
-        return torch.cat([F.interpolate(f, size, mode="nearest") for f in drawn], dim=1)
+        on_grid = [F.interpolate(f, size, mode="nearest") for f in drawn]
+        return torch.cat(on_grid, dim=1).flatten(2).transpose(1, 2)

@@ -41,12 +41,19 @@ class PositionwiseGaussian(nn.Module):
         The mean and scatter of what was seen and of the batch are merged (Chan,
         Golub, LeVeque, 1983), which is as exact as a pass over all at once.
         """
-        n = len(x)
         mean = x.mean(dim=0)
+        deviations = (x - mean).transpose(0, 1)
+        self._merge(len(x), mean, lambda: self.scatter.baddbmm_(deviations.mT, deviations))
+
+    def absorb(self, other):
+        """Take into account what another Gaussian of the same positions has seen."""
+        self._merge(other.n_seen, other.mean, lambda: self.scatter.add_(other.scatter))
+
+    def _merge(self, n, mean, add_scatter):
         delta = mean - self.mean
-        between = (self.n_seen * n / (self.n_seen + n)) ** 0.5 * delta
-        deviations = torch.cat([x - mean, between[None]]).transpose(0, 1)  # (n_positions, n + 1, d)
-        self.scatter.baddbmm_(deviations.transpose(1, 2), deviations)
+        between = (self.n_seen * n / (self.n_seen + n)) ** 0.5 * delta[:, None]
+        add_scatter()
+        self.scatter.baddbmm_(between.mT, between)
         self.n_seen += n
         self.mean += n / self.n_seen * delta
         self._whitening = None

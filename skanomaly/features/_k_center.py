@@ -12,7 +12,7 @@ UNIT_ROUNDOFF, UNDERFLOW = 2.0**-24, 2.0**-120  # of single precision; the latte
 CHOSEN = -np.inf  # in place of the distance 0, so that no centre is chosen twice
 
 
-def k_center_greedy(X, n_centers, *, start=0):
+def k_center_greedy(X, n_centers, *, start=0, gaps=None):
     """Choose points one by one, each the farthest from all chosen before.
 
     The points chosen, and their order, are exactly those of the plain loop that
@@ -28,6 +28,9 @@ def k_center_greedy(X, n_centers, *, start=0):
         At most n.
     start : int, default=0
         Index of the first centre.
+    gaps : ndarray, shape (n,), float64, or None, default=None
+        Distance of each point from the nearest of centres chosen elsewhere, to which
+        others are added; the first is then the farthest, whatever `start` is.
 
     Returns
     -------
@@ -69,7 +72,7 @@ def k_center_greedy(X, n_centers, *, start=0):
         raise ValueError(f"n_centers={n_centers}, expected 1 to the {len(X)} points of X")
     if not 0 <= start < len(X):
         raise ValueError(f"start={start}, expected 0 to {len(X) - 1}")
-    greedy = _LazyGreedy(X, start, min(n_centers + 1, len(X)))  # one more tells the radius
+    greedy = _LazyGreedy(X, start, min(n_centers + 1, len(X)), gaps)  # one more tells the radius
     while greedy.n_chosen < len(greedy.centers):
         greedy.choose_some()
     radius = float(np.sqrt(greedy.gaps[n_centers])) if n_centers < len(X) else 0.0
@@ -79,11 +82,15 @@ def k_center_greedy(X, n_centers, *, start=0):
 class _LazyGreedy:
     """Squared distances of all points to the nearest of the first ``seen`` centres."""
 
-    def __init__(self, X, start, n_centers):
+    def __init__(self, X, start, n_centers, gaps=None):
         self.X = X
         self.lifted, self.unit = _lift(X)
         self.centers = np.full(n_centers, start)
         self.gaps = np.full(n_centers, np.inf)  # of each centre from those before
+        if gaps is not None:
+            self.n_chosen, self.bounds = 0, np.square(gaps)
+            self.seen = np.zeros(len(X), np.int64)
+            return
         self.n_chosen = 1
         self.bounds = _squared_distances(X, np.arange(len(X)), start)
         self.bounds[start] = CHOSEN

@@ -463,9 +463,21 @@ def check_no_batch(subject):
 
 
 def check_too_few_images(subject):
-    """One image is too few to fit on, and the error names the estimator."""
-    with _raises(ValueError, subject.name):
-        subject.new().fit(subject.X[:1])
+    """One image is too few, and the error names the estimator, or sets no threshold, and says so.
+
+    The image that was learnt from is normal in any case.
+    """
+    detector = subject.new()
+    if not detector._holds_out_in_turn:
+        with _raises(ValueError, subject.name):
+            detector.fit(subject.X[:1])
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        detector.fit(subject.X[:1])
+    assert any("one normal image tells nothing" in str(w.message) for w in caught), "no warning"
+    assert detector.predict(subject.X[:1])[0] == 1, "the image that was learnt from is anomalous"
+    assert np.isfinite(detector.score_samples(subject.X)).all(), "scores are not finite"
 
 
 def check_invalid_parameters(subject):

@@ -1,0 +1,115 @@
+"""Units of maps: deviations from the mean of the maps of normal images."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from .images import resized
+
+# Images' worth of weight that the mean variance has beside that of a position.
+PRIOR_IMAGES = 5
+
+
+class MapMoments:
+    """Mean and variance of a stream of maps, over all positions or for each.
+
+    Parameters
+    ----------
+    per_position : bool
+    """
+
+    def __init__(self, per_position):
+        self.per_position = per_position
+        self.n = self.sum = self.sum_of_squares = 0.0
+        self.shift = None  # near the mean, for the sums' precision
+
+    def add(self, phi, regions):
+        """Take maps into account.
+
+        Parameters
+        ----------
+        phi : tensor, shape (n, h, w)
+        regions : sequence of (array of bool (H, W) or None), length n
+            Pixels that count of each image, of its own size.
+        """
+        if self.shift is None:
+            self.shift = float(phi.double().mean())
+        n, once, twice = self._terms(phi, regions)
+        self.n = self.n + n.sum(dim=0)
+        self.sum = self.sum + once.sum(dim=0)
+        self.sum_of_squares = self.sum_of_squares + twice.sum(dim=0)
+
+    def mean_and_deviation(self):
+        """Of all maps: two arrays of float64, (h, w) or ()."""
+        mean, deviation = self._of(self.n, self.sum, self.sum_of_squares)
+        return mean.cpu().numpy(), deviation.cpu().numpy()
+
+    def left_out(self, phi, regions):
+        """Each map in the units of the others: mean and deviation without itself."""
+        found = []
+        for own, n, once, twice in zip(phi, *self._terms(phi, regions)):
+            others = self.n - n, self.sum - once, self.sum_of_squares - twice
+            if float(others[0].sum()) <= 0:
+                others = self.n, self.sum, self.sum_of_squares
+            mean, deviation = self._of(*others)
+            found.append((own - mean) / deviation)
+        return torch.stack(found).float()
+
+    def _terms(self, phi, regions):
+        weights = _weights(regions, phi)
+        phi = phi.double() - self.shift
+        terms = weights, weights * phi, weights * phi.square()
+        return terms if self.per_position else tuple(t.sum(dim=(1, 2)) for t in terms)
+
+    def _of(self, n, once, twice):
+        mean = once / n.clamp(min=1e-12)
+        within = (twice - n * mean.square()).clamp(min=0)  # sums of squared deviations
+        mean_variance = within.sum() / n.sum()
+        if self.per_position:
+            variance = (within + PRIOR_IMAGES * mean_variance) / (n + PRIOR_IMAGES)
+        else:
+            variance = mean_variance
+        deviation = variance.sqrt()
+        # Where normal maps do not differ at all, their own unit is as good as any.
+        return mean + self.shift, torch.where(deviation > 1e-12, deviation, 1.0)
+
+
+def joined(maps):
+    """Maps of several resolutions, (n, h_k, w_k) each, as their sum on the finest one's grid."""
+    maps = (maps,) if isinstance(maps, torch.Tensor) else maps
+    if len(maps) == 1:
+        return maps[0]
+    size = max((phi.shape[1:] for phi in maps), key=lambda shape: shape[0] * shape[1])
+    return sum(_on_grid(phi, size) for phi in maps)
+
+
+def in_units(maps, mean, deviation):
+    """Maps in units of deviations from the mean, (n, h, w).
+
+    Parameters
+    ----------
+    maps : tensor or sequence of tensor, each (n, h_k, w_k)
+    mean, deviation : ndarray, shape () or (h, w)
+    """
+    phi = joined(maps)
+    mean, deviation = (
+        torch.from_numpy(np.asarray(a, np.float32)).to(phi.device) for a in (mean, deviation)
+    )
+    return (phi.float() - mean) / deviation
+
+
+def _on_grid(phi, size):
+    if phi.shape[1:] == size:
+        return phi
+    return torch.nn.functional.interpolate(phi[:, None], tuple(size), mode="bilinear")[:, 0]
+
+
+def _weights(regions, phi):
+    """Share of each position of a map that counts, (n, h, w)."""
+    weights = torch.ones(phi.shape, dtype=torch.float64, device=phi.device)
+    for own, region in zip(weights, regions):
+        if region is not None:
+            whole = torch.from_numpy(region)[None, None].float()
+            own.copy_(resized(whole, tuple(own.shape))[0, 0])
+    return weights

@@ -1,0 +1,206 @@
+"""PatchCore: Roth, Pemula, Zepeda, Schoelkopf, Brox, Gehler, arXiv 2106.08265."""
+
+from __future__ import annotations
+
+import copy
+from numbers import Integral
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .._parameters import parameter
+from .._sklearn import Interval, RealNotInt, StrOptions
+from ..features import PatchBank, as_rows, on_finest_grid
+from ._one_pass_detector import OnePassDetector
+
+# Images that tell the levels' scales.
+N_FOR_SCALE = 64
+
+
+class PatchCore(OnePassDetector):
+    """Detect defects as pretrained patch features that are far from all those of good parts.
+
+    What good parts' patches look like to a pretrained network is kept in a memory, of
+    those patches that leave none of the others far from a kept one; the distance of a
+    patch to the nearest in the memory is the map [1]_. Nothing is trained.
+
+    With ``metric="cosine"``, ``layers`` the last block of a vision transformer and
+    ``score_reduction=0.01`` it is AnomalyDINO [2]_.
+
+    Parameters
+    ----------
+    layers : sequence of int
+        Levels of the pyramid; coarser ones are interpolated on the finest's grid. The
+        paper's are (2, 3).
+    coreset : float in (0, 1] or int
+        Share of the training images' patches that is kept, or their number. The
+        paper's is 0.1, 0.01 in its fastest form.
+    n_neighbors : int
+        Nearest patches whose distances are averaged; the paper's is 1.
+    reweight : bool
+        Multiply each distance by the paper's weight, which is low where the nearest patch
+        lies in a dense part of the memory, see
+        :meth:`~skanomaly.features.PatchBank.reweighted_distances`. The paper does
+        so for an image's highest distance, its authors' program not at all; here each
+        patch has its own, so that regions of interest hold for it too.
+    metric : {"euclidean", "cosine"}
+        Distance of features.
+    scale_levels : bool
+        Bring each level to a total variance of one, as told by up to 64 of the training
+        images, before they are joined. The paper does not.
+    pooling : int
+        Odd side of the square of positions whose features are averaged; the paper's.
+    n_rotations : int
+        Directions from which each training image is looked at, for few images of parts
+        or textures that may lie in any.
+    robust : bool
+        Deal what is kept, drawn at random, out to `n_memories` memories and average the
+        distances to the nearest in each [3]_, so that a few defects among the training
+        images do not pass for normal.
+    n_memories : int
+        How many there are, if `robust`.
+    max_candidates : int
+        Patches among which `coreset` chooses, a uniform sample where there are more.
+
+    Attributes
+    ----------
+    bank_ : PatchBank
+        The patches that are kept.
+    scale_ : ndarray, shape (n_features,), float32
+        What features are divided by.
+
+    Notes
+    -----
+    A fit holds up to `max_candidates` features of 4 bytes a channel, at most three times
+    over: .5 GB with the defaults. It is reproducible whatever `batch_size` and `n_jobs`,
+    and distances are exact: each is that to the nearest patch, up to the rounding of
+    single precision.
+
+    References
+    ----------
+    .. [1] K. Roth, L. Pemula, J. Zepeda, B. Schoelkopf, T. Brox, P. Gehler, "Towards Total
+           Recall in Industrial Anomaly Detection", CVPR 2022, arXiv:2106.08265.
+    .. [2] S. Damm, M. Laszkiewicz, J. Lederer, A. Fischer, "AnomalyDINO: Boosting
+           Patch-based Few-shot Anomaly Detection with DINOv2", WACV 2025,
+           arXiv:2405.14529.
+    .. [3] "MeDS", ICML 2026, arXiv:2605.26676.
+
+    Examples
+    --------
+    >>> from skanomaly import PatchCore
+    >>> from skanomaly.datasets import make_texture_defects
+    >>> train = make_texture_defects("gravel", n_normal=20, random_state=0)
+    >>> test = make_texture_defects("gravel", split="test", n_normal=2, n_defective=2,
+    ...                             random_state=0)
+    >>> detector = PatchCore(image_size=128, random_state=0).fit(train.images)
+    >>> detector.predict(test.images)
+    array([ 1,  1, -1, -1])
+    """
+
+    layers = (2, 3)
+    coreset: float | int = parameter(
+        0.1, Interval(RealNotInt, 0, 1, closed="right"), Interval(Integral, 1, None, closed="left")
+    )
+    n_neighbors: int = parameter(1, Interval(Integral, 1, None, closed="left"))
+    reweight: bool = parameter(False, "boolean")
+    metric: str = parameter("euclidean", StrOptions({"euclidean", "cosine"}))
+    scale_levels: bool = parameter(True, "boolean")
+    pooling: int = parameter(3, Interval(Integral, 1, None, closed="left"))
+    n_rotations: int = parameter(1, Interval(Integral, 1, None, closed="left"))
+    robust: bool = parameter(False, "boolean")
+    n_memories: int = parameter(16, Interval(Integral, 1, None, closed="left"))
+    max_candidates: int = parameter(250_000, Interval(Integral, 1, None, closed="left"))
+
+    _small_parameters = {"coreset": 300}
+    _grown = ("bank_", "scale_")
+
+    def _begin(self, images, validation):
+        self.scale_ = self._find_scale(images)
+        self.bank_ = None
+
+    def _learn(self, images):
+        self._place(self._device)
+        rows = (self._rows(f) for f in self._rotated_levels_of(images))
+        seed = int(torch.randint(2**31, ()))
+        if self.bank_ is None:
+            self.bank_ = PatchBank(
+                self.coreset,
+                "random" if self.robust else "k_center",
+                self.n_neighbors,
+                metric=self.metric,
+                n_memories=self.n_memories if self.robust else 1,
+                max_candidates=self.max_candidates,
+            ).fit(rows, seed)
+        else:
+            self.bank_.update(rows, seed)
+        self._settle()
+
+    def _settle(self):
+        if self.reweight:
+            self.bank_.find_neighborhoods()
+
+    def _absorb(self, others):
+        scale = np.mean([d.scale_ for d in (self, *others)], axis=0)
+        banks = [self.bank_, *(copy.deepcopy(other.bank_) for other in others)]
+        for detector, bank in zip((self, *others), banks):
+            bank.rescale(detector.scale_ / scale)
+        self.scale_ = scale
+        self.bank_.absorb(banks[1:], int(torch.randint(2**31, ())))
+        self._settle()
+
+    def _maps_of_features(self, levels):
+        f = on_finest_grid(levels, self.pooling)
+        rows = as_rows(f) / torch.from_numpy(self.scale_).to(f.device)
+        bank = self.bank_
+        distances = bank.reweighted_distances(rows) if self.reweight else bank.distances(rows)
+        return distances.view(f.shape[0], *f.shape[2:])
+
+    def _rows(self, levels):
+        rows = as_rows(on_finest_grid(levels, self.pooling))
+        return rows / torch.from_numpy(self.scale_).to(rows.device)
+
+    def _find_scale(self, images):
+        n_channels = list(self.encoder_.channels)
+        if not self.scale_levels:
+            return np.ones(sum(n_channels), np.float32)
+        some = np.unique(np.linspace(0, len(images) - 1, N_FOR_SCALE).astype(int))
+        n, total, squares = 0, 0.0, 0.0
+        self._place(self._device)
+        for levels in self._levels_of(images.subset(some)):
+            rows = as_rows(on_finest_grid(levels, self.pooling)).double()
+            n, total, squares = n + len(rows), total + rows.sum(0), squares + rows.square().sum(0)
+        variances = (squares / n - (total / n).square()).clamp(min=0).cpu()
+        totals = torch.stack([part.sum() for part in variances.split(n_channels)])
+        scales = totals.clamp(min=1e-12).sqrt().float()
+        return scales.repeat_interleave(torch.tensor(n_channels)).numpy()
+
+    def _rotated_levels_of(self, images):
+        for pixels, _ in images.batches(self.batch_size, self.n_jobs):
+            for i in range(self.n_rotations):
+                with torch.inference_mode():
+                    yield self.encoder_(rotated(pixels.to(self._device), i / self.n_rotations))
+
+
+def rotated(pixels, turns):
+    """Images (n, C, H, W) turned about their middle, mirrored beyond their borders.
+
+    Parameters
+    ----------
+    pixels : tensor
+    turns : float
+        Share of a full turn. Halves are exact, and quarters where height and width are equal.
+
+    Returns
+    -------
+    tensor of that shape
+    """
+    height, width = pixels.shape[2:]
+    if (2 * turns).is_integer() or ((4 * turns).is_integer() and height == width):
+        return torch.rot90(pixels, round(4 * turns), (2, 3))
+    cos, sin = np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)
+    # In units of half the image, in which a pixel is not square unless the image is.
+    theta = [[cos, -sin * height / width, 0], [sin * width / height, cos, 0]]
+    theta = pixels.new_tensor(theta).expand(len(pixels), 2, 3)
+    grid = F.affine_grid(theta, pixels.shape, align_corners=False)
+    return F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)

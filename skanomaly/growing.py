@@ -1,0 +1,166 @@
+"""Detectors that go on learning, and those that were fitted elsewhere made one."""
+
+from __future__ import annotations
+
+import copy
+from typing import ClassVar
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from ._random import drawing_from, seeded_generator
+from .base import BaseImageDetector
+
+
+class GrowingDetector(BaseImageDetector):
+    """Base of the detectors whose state can take in further images, and those of others.
+
+    Beside the two hooks of `BaseImageDetector` a method implements
+
+    ``_learn(images)``
+        Take a stream of normal images, an `ImageDataset`, into account.
+    ``_absorb(others)``
+        Take in what other detectors of its class with equal parameters have learnt.
+
+    Both may change the attributes named in ``_grown`` in place, which are copies then.
+    What has to be equal before others are absorbed is what ``_kind_of_state()`` gives.
+    """
+
+    _grown: ClassVar[tuple] = ()
+
+    def partial_fit(self, X, y=None, *, roi=None):
+        """Take further normal images into account.
+
+        They are scored first, by what has not seen them, and these scores join those that
+        set the threshold; then all of them are learnt from. So a stream of single images
+        keeps the threshold honest too. Scores from when less was known stay as they were
+        and are rather low, so that a threshold from few images at first lags behind: it
+        flags fewer than was asked, until `calibrate` or a new fit. If it fails, the
+        detector stays as it was. The first call is `fit`.
+
+        Parameters
+        ----------
+        X : batch of images
+            As for `fit`; one is enough.
+        y : None, labels or masks
+            As for `fit`.
+        roi : array of bool, sequence of such, or None, default=None
+            As for `fit`.
+
+        Returns
+        -------
+        self
+        """
+        if not hasattr(self, "offset_"):
+            return self.fit(X, y, roi=roi)
+        self._validate_params()
+        updated = self._as_it_is()
+        images, regions, _ = updated._normal_images(X, y, roi, None)
+        updated._add_validation(updated._map_batches(images), regions)
+        updated._grow(lambda: updated._learn(images))
+        self._become(updated)
+        return self
+
+    def _grow(self, change):
+        for name in self._grown:
+            setattr(self, name, copy.deepcopy(getattr(self, name)))
+        with drawing_from(seeded_generator(check_random_state(self.random_state))):
+            change()
+
+    def _learn(self, images):
+        raise NotImplementedError("a detector that grows implements _learn")
+
+    def _absorb(self, others):
+        raise NotImplementedError("a detector that grows implements _absorb")
+
+    def _kind_of_state(self):
+        """What must be equal of detectors that are merged, by what it is called."""
+        return {"channels of the images": self.n_channels_in_}
+
+
+def merge_detectors(detectors):
+    """One detector from several that were fitted elsewhere, with equal parameters.
+
+    What it has learnt is what one fit on all their images would have: exactly so for
+    Gaussians and subspaces, and for memories a choice of patches from all of theirs. The
+    scores that set their thresholds set its own; each is of a detector that had seen less,
+    so that it flags rather fewer than was asked until `calibrate` or `partial_fit`.
+
+    Parameters
+    ----------
+    detectors : sequence of detectors
+        Fitted, of one class that has `partial_fit`. None of them is changed.
+
+    Returns
+    -------
+    detector
+        With the first one's parameters.
+
+    Raises
+    ------
+    ValueError
+        If one differs from the first in its class, in a parameter that its state depends
+        on (`random_state` aside), in the pretrained network or in the channels drawn; it
+        says which, and in what.
+
+    Examples
+    --------
+    >>> from skanomaly import PaDiM, merge_detectors
+    >>> from skanomaly.datasets import make_texture_defects
+    >>> X = make_texture_defects("brick", n_normal=40, image_size=64).images
+    >>> line = PaDiM(image_size=64, n_features=10, random_state=0)
+    >>> one, other = line.fit(X[:20]), PaDiM(**line.get_params()).fit(X[20:])
+    >>> merge_detectors([one, other]).gaussian_.n_seen
+    32
+    """
+    detectors = list(detectors)
+    if not detectors:
+        raise ValueError("there are no detectors to merge; pass one or more")
+    for i, detector in enumerate(detectors):
+        if not isinstance(detector, GrowingDetector):
+            raise ValueError(
+                f"detector {i} is a {type(detector).__name__}, whose state cannot be merged; "
+                "those can that have partial_fit"
+            )
+    states = [detector._as_it_is() for detector in detectors]
+    merged, *others = states
+    for i, other in enumerate(others, start=1):
+        _check_mergeable(i, other, merged)
+    merged._grow(lambda: merged._absorb(others))
+    for name in ("validation_scores_", "validation_maxima_"):
+        setattr(merged, name, np.concatenate([getattr(state, name) for state in states]))
+    merged.n_left_out_ = sum(state.n_left_out_ for state in states)
+    merged._set_thresholds()
+    return merged
+
+
+def _check_mergeable(i, other, first):
+    if type(other) is not type(first):
+        raise ValueError(
+            f"detector {i} is a {type(other).__name__}, detector 0 a {type(first).__name__}; merge "
+            "those of one class"
+        )
+    if first.standardize is not None:
+        raise ValueError(
+            f"the maps of these detectors are in units of their own (standardize="
+            f"{first.standardize!r}); fit them with standardize=None to merge them"
+        )
+    own, expected = (_settings(detector) | detector._kind_of_state() for detector in (other, first))
+    differing = [name for name in expected if own.get(name) != expected[name]]
+    if differing:
+        name = differing[0]
+        raise ValueError(
+            f"detector {i} has another {name} than detector 0: {_short(own.get(name))} and "
+            f"{_short(expected[name])}; fit all with the same"
+        )
+
+
+def _settings(detector):
+    found = detector._parameters_that_affect("maps", "scores", "training")
+    found.pop("random_state", None)
+    return found
+
+
+def _short(value):
+    text = repr(value)
+    return text if len(text) < 80 else f"{text[:77]}..."
