@@ -57,7 +57,7 @@ class MapMoments:
         return torch.stack(found).float()
 
     def _terms(self, phi, regions):
-        weights = _weights(regions, phi)
+        weights = weights_of(regions, phi)
         phi = phi.double() - self.shift
         terms = weights, weights * phi, weights * phi.square()
         return terms if self.per_position else tuple(t.sum(dim=(1, 2)) for t in terms)
@@ -84,6 +84,14 @@ def joined(maps):
     return sum(_on_grid(phi, size) for phi in maps)
 
 
+def with_regions(batches, regions):
+    """Yield (maps, sizes, regions) of a stream of (maps, sizes) of images in order."""
+    start = 0
+    for maps, sizes in batches:
+        yield maps, sizes, [regions.of(start + i, size) for i, size in enumerate(sizes)]
+        start += len(sizes)
+
+
 def in_units(maps, mean, deviation):
     """Maps in units of deviations from the mean, (n, h, w).
 
@@ -105,8 +113,8 @@ def _on_grid(phi, size):
     return torch.nn.functional.interpolate(phi[:, None], tuple(size), mode="bilinear")[:, 0]
 
 
-def _weights(regions, phi):
-    """Share of each position of a map that counts, (n, h, w)."""
+def weights_of(regions, phi):
+    """Share of each position of maps (n, h, w) that counts, of that shape, float64."""
     weights = torch.ones(phi.shape, dtype=torch.float64, device=phi.device)
     for own, region in zip(weights, regions):
         if region is not None:

@@ -14,8 +14,17 @@ from sklearn.utils._param_validation import (
     RealNotInt,
     StrOptions,
 )
+from sklearn.utils.metaestimators import _BaseComposition as Composition
 
-__all__ = ["GroupsConsumerMixin", "HasMethods", "Interval", "Numbers", "RealNotInt", "StrOptions"]
+__all__ = [
+    "Composition",
+    "GroupsConsumerMixin",
+    "HasMethods",
+    "Interval",
+    "Numbers",
+    "RealNotInt",
+    "StrOptions",
+]
 
 
 class Numbers(Options):

@@ -26,7 +26,7 @@ from ._holdout import (
     warn_of_few,
     warn_of_one,
 )
-from ._map_units import MapMoments, in_units, joined
+from ._map_units import MapMoments, in_units, joined, with_regions
 from ._modules import fitted_modules, on_cpu, place
 from ._parameters import DeclaredParameters, parameter
 from ._random import drawing_from
@@ -544,22 +544,19 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
 
         `batches` are their maps as the method gives them; `again()` gives these anew.
         """
+        batches = ((self._combined(maps), sizes) for maps, sizes in batches)
         if self.standardize is not None:
             moments = MapMoments(self.standardize == "position")
-            for phi, _, of_batch in self._joined_with_regions(batches, regions):
-                moments.add(phi, of_batch)
+            for maps, _, of_batch in with_regions(batches, regions):
+                moments.add(joined(maps), of_batch)
             self.map_mean_, self.map_deviation_ = moments.mean_and_deviation()
-            batches = ((self._in_units(maps), sizes) for maps, sizes in again())
+            batches = ((self._combined(maps), sizes) for maps, sizes in again())
             if moments.per_position:
-                found = self._joined_with_regions(again(), regions)
-                batches = ((moments.left_out(phi, own), sizes) for phi, sizes, own in found)
+                found = with_regions(batches, regions)
+                batches = ((moments.left_out(joined(phi), own), sizes) for phi, sizes, own in found)
+            else:
+                batches = ((self._in_units(maps), sizes) for maps, sizes in batches)
         self._add_validation(batches, regions, warn)
-
-    def _joined_with_regions(self, batches, regions):
-        start = 0
-        for maps, sizes in batches:
-            yield joined(maps), sizes, [regions.of(start + i, s) for i, s in enumerate(sizes)]
-            start += len(sizes)
 
     def _add_validation(self, batches, regions, warn=warn_of_few):
         """Set the thresholds from the maps of images not learnt from, beside earlier ones."""
@@ -602,7 +599,7 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         """Have smaller images refused when they are read, and a smaller `image_size` at once."""
         self.min_image_size_ = n_pixels
         for part in parts:
-            part.min_size = n_pixels
+            part.min_size = max(part.min_size, n_pixels)  # of an ensemble's other members, too
         if self.image_size is not None and min(self._seen_size) < n_pixels:
             raise ValueError(
                 f"image_size={self.image_size} of {type(self).__name__} is smaller than the "
@@ -671,7 +668,11 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
 
     def _own_maps(self, pixels):
         """A batch's maps, of the method's own resolution, in the units that are asked for."""
-        return self._in_units(self._compute_maps(pixels))
+        return self._in_units(self._combined(self._compute_maps(pixels)))
+
+    def _combined(self, maps):
+        """What is standardised of the maps that the method gives."""
+        return maps
 
     def _in_units(self, maps):
         if self.standardize is None:
@@ -726,7 +727,7 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
 
     def _place(self, device):
         """Move every fitted module to a device, ready to score."""
-        place(fitted_modules(self), device)
+        place(self._modules_fitted(), device)
 
     def _modules_fitted(self):
         """The torch modules among the attributes, skorch nets' included."""

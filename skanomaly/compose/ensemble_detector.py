@@ -1,0 +1,266 @@
+"""Several detectors as one, which hold out once and whose maps are summed in one unit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import MISSING
+from numbers import Real
+
+import numpy as np
+import torch
+from sklearn.base import clone
+
+from .._map_units import MapMoments, joined, weights_of, with_regions
+from .._parameters import parameter
+from .._sklearn import Composition, Numbers, StrOptions
+from ..base import BaseImageDetector, warn_of_few
+
+# Knots of the function from map values to p-values, and pixels that it is told by.
+N_KNOTS, MAX_PIXELS = 64, 2**20
+
+
+class EnsembleDetector(BaseImageDetector, Composition):
+    """Let several detectors judge together: their maps are brought to one scale and summed.
+
+    The members learn from the same images, and images that none of them has learnt from
+    tell the scale of each one's maps. A memory finds what it has not seen anywhere, a
+    subspace what correlates as nothing has: together they are good wherever either is.
+
+    Parameters
+    ----------
+    detectors : list of (str, detector)
+        Names, by which `set_params` reaches the members' parameters (``memory__coreset``),
+        and detectors, which are cloned. Of each its maps are used: `image_size` and
+        `value_range` have to be as here, `device` and `n_jobs` are those here, and how
+        maps become scores and verdicts is up to the ensemble.
+    combination : {"standardize", "p_value"}
+        What is summed: "standardize" is deviations from the mean of a member's maps of
+        normal images; "p_value" is -log p, with p the share of such pixels that have
+        higher values, and above the highest an exponential tail.
+    detector_weights : sequence of float or None
+        Factors of the members' maps in the sum; None is 1 for each.
+
+    Attributes
+    ----------
+    detectors_ : list of detector
+        The fitted members.
+    member_means_ : ndarray, shape (n_detectors,), float64
+        Of each member's maps of normal images, if they are standardised.
+    member_deviations_ : ndarray, shape (n_detectors,), float64
+        Standard deviations of these.
+    knots_ : list of ndarray, shape (2, n_knots), float64
+        For each member, map values and their -log p, between which it is linear, if
+        p-values are summed.
+
+    min_image_size_ : int
+        Smallest height and width, in pixels, that can be scored.
+    required_size_ : (int, int) or None
+        Height and width that images must have; None if `image_size` is set.
+
+    See Also
+    --------
+    make_ensemble : Makes one without names.
+
+    Notes
+    -----
+    Members on the same pretrained network and layers share one pass of it when they score.
+
+    Examples
+    --------
+    >>> from skanomaly import EnsembleDetector, PatchCore, SubspaceAD
+    >>> from skanomaly.datasets import make_texture_defects
+    >>> train = make_texture_defects("gravel", n_normal=20, random_state=0)
+    >>> test = make_texture_defects("gravel", split="test", n_normal=2, n_defective=2,
+    ...                             random_state=0)
+    >>> members = [("memory", PatchCore(image_size=128)), ("subspace", SubspaceAD(image_size=128))]
+    >>> detector = EnsembleDetector(members, image_size=128, random_state=0).fit(train.images)
+    >>> detector.predict(test.images)
+    array([ 1,  1, -1, -1])
+    """
+
+    detectors: list = parameter(MISSING, list, tuple, kw_only=False)
+    combination: str = parameter("standardize", StrOptions({"standardize", "p_value"}))
+    detector_weights: tuple[float, ...] | None = parameter(None, Numbers(Real, 0), None)
+    batch_size = 16
+
+    def get_params(self, deep=True):
+        """Parameters by name; with `deep` also the members, and theirs as ``name__parameter``."""
+        return self._get_params("detectors", deep=deep)
+
+    def set_params(self, **params):
+        """Set parameters, members by their names, or theirs as ``name__parameter``."""
+        return self._set_params("detectors", **params)
+
+    def _validate_params(self):
+        super()._validate_params()
+        self._check_members()
+
+    def _check_members(self):
+        names = [name for name, _ in self.detectors]
+        if not names:
+            raise ValueError("detectors is empty; pass a list of (name, detector)")
+        self._validate_names(names)
+        for name, member in self.detectors:
+            if not isinstance(member, BaseImageDetector) or isinstance(member, EnsembleDetector):
+                raise ValueError(
+                    f"{name} is a {type(member).__name__}; members of an ensemble are detectors of "
+                    "images, and no ensembles"
+                )
+            if member._seen_size != self._seen_size or member.value_range != self.value_range:
+                raise ValueError(
+                    f"{name} has image_size={member.image_size!r} and value_range="
+                    f"{member.value_range!r}, the ensemble {self.image_size!r} and "
+                    f"{self.value_range!r}; all see the same images, set them alike"
+                )
+            if member.standardize is not None:
+                raise ValueError(
+                    f"{name} has standardize={member.standardize!r}; the ensemble brings its "
+                    "members' maps to one scale, leave theirs at None"
+                )
+        weights = self.detector_weights
+        if weights is not None and len(weights) != len(names):
+            raise ValueError(
+                f"detector_weights holds {len(weights)} numbers for {len(names)} detectors"
+            )
+
+    def _fit_images(self, images, validation):
+        self.detectors_ = []
+        for _, member in self.detectors:
+            fitted = clone(member).set_params(device=self.device, n_jobs=self.n_jobs)
+            if fitted.random_state is None:
+                fitted.random_state = int(torch.randint(2**31 - 1, ()))
+            fitted.n_channels_in_ = self.n_channels_in_
+            fitted._validate_params()
+            fitted._fit_images(images, validation)
+            self.detectors_.append(fitted)
+        smallest = [getattr(d, "min_image_size_", 1) for d in self.detectors_]
+        self.min_image_size_ = max(smallest)
+        sizes = [getattr(d, "required_size_", None) for d in self.detectors_]
+        self.required_size_ = next((size for size in sizes if size is not None), None)
+
+    def _compute_maps(self, pixels):
+        maps, levels = [], {}
+        for member in self.detectors_:
+            if not hasattr(member, "_maps_of_features"):
+                maps.append(joined(member._compute_maps(pixels)))
+                continue
+            network = member.encoder_.network.digest
+            if network not in levels:
+                levels[network] = member.encoder_(pixels)
+            maps.append(joined(member._maps_of_features(levels[network])))
+        return tuple(maps)
+
+    def _judge_by(self, batches, again, regions, warn=warn_of_few):
+        if self.combination == "standardize":
+            self._find_scales(batches, regions)
+        else:
+            self._find_knots(batches, regions)
+        super()._judge_by(again(), again, regions, warn)
+
+    def _find_scales(self, batches, regions):
+        moments = [MapMoments(per_position=False) for _ in self.detectors_]
+        for maps, _, of_batch in with_regions(batches, regions):
+            for own, phi in zip(moments, maps):
+                own.add(phi, of_batch)
+        found = [own.mean_and_deviation() for own in moments]
+        self.member_means_, self.member_deviations_ = np.array(found, float).reshape(-1, 2).T
+
+    def _find_knots(self, batches, regions):
+        values = [[] for _ in self.detectors_]
+        for maps, _, of_batch in with_regions(batches, regions):
+            for own, phi in zip(values, maps):
+                own.append(phi[weights_of(of_batch, phi) > 0.5].cpu().numpy())
+        self.knots_ = [knots_of(np.concatenate(own)) for own in values]
+
+    def _combined(self, maps):
+        if self.combination == "standardize":
+            found = zip(maps, self.member_means_, self.member_deviations_)
+            maps = [(phi.float() - float(m)) / float(s) for phi, m, s in found]
+        else:
+            maps = [log_rarity(phi.float(), knots) for phi, knots in zip(maps, self.knots_)]
+        weights = self.detector_weights or [1.0] * len(maps)
+        return joined([w * phi for w, phi in zip(weights, maps)])
+
+    def _parameters_that_affect(self, *what):
+        found = super()._parameters_that_affect(*what)
+        found.pop("detectors", None)
+        for name, member in self.detectors:
+            own = member._parameters_that_affect(*({*what} - {"scores", "threshold"}))
+            found |= {f"{name}__{key}": value for key, value in own.items()}
+        return found
+
+    def _modules_fitted(self):
+        return [module for d in self.detectors_ for module in d._modules_fitted()]
+
+    def _prepare_export(self):
+        for member in self.detectors_:
+            member._prepare_export()
+
+    @property
+    def _holds_out_in_turn(self):
+        return all(member._holds_out_in_turn for _, member in self.detectors)
+
+    @property
+    def _not_exportable(self):
+        reasons = ((name, getattr(d, "_not_exportable", None)) for name, d in self.detectors)
+        return next((f"of its member {name}: {reason}" for name, reason in reasons if reason), None)
+
+
+def make_ensemble(*detectors, **parameters):
+    """An `EnsembleDetector` of detectors that are named after their classes.
+
+    Parameters
+    ----------
+    *detectors : detectors of images
+    **parameters
+        Of the `EnsembleDetector`; `image_size` and `value_range` are the first
+        detector's unless they are given.
+
+    Returns
+    -------
+    EnsembleDetector
+
+    Examples
+    --------
+    >>> from skanomaly import PatchCore, SubspaceAD, make_ensemble
+    >>> ensemble = make_ensemble(PatchCore(), SubspaceAD())
+    >>> [name for name, _ in ensemble.detectors]
+    ['patchcore', 'subspacead']
+    """
+    names = [type(d).__name__.lower() for d in detectors]
+    counts, seen = Counter(names), Counter()
+    for i, name in enumerate(names):
+        if counts[name] > 1:
+            seen[name] += 1
+            names[i] = f"{name}-{seen[name]}"
+    if detectors:
+        shared = {name: getattr(detectors[0], name, None) for name in ("image_size", "value_range")}
+        parameters = shared | parameters
+    return EnsembleDetector(list(zip(names, detectors)), **parameters)
+
+
+def knots_of(values):
+    """Where -log p of map values is known, from those of normal images: (2, n_knots).
+
+    They are evenly spaced in -log p, as far as the values tell.
+    """
+    values = np.sort(values[:: 1 + len(values) // MAX_PIXELS].astype(np.float64))
+    n = len(values)
+    levels = np.linspace(0, np.log(n), N_KNOTS)
+    above = np.exp(-levels) * n  # values at or above each knot
+    points = values[np.clip(np.round(n - above).astype(int), 0, n - 1)]
+    points, first = np.unique(points, return_index=True)
+    if len(points) == 1:  # normal maps do not differ
+        return np.array([[points[0], points[0] + 1], [0, 1]])
+    return np.stack([points, levels[first]])
+
+
+def log_rarity(phi, knots):
+    """-log p of map values: linear between the knots and, as of an exponential tail, beyond."""
+    points, levels = (torch.from_numpy(k).float().to(phi.device) for k in knots)
+    slopes = (levels.diff() / points.diff()).clamp(max=1e6)
+    changes = slopes.diff(prepend=slopes.new_zeros(1))
+    rarity = levels[0].expand_as(phi)
+    for point, change in zip(points[:-1], changes):
+        rarity = rarity + change * (phi - point).clamp(min=0)
+    return rarity
