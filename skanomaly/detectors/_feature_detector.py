@@ -26,7 +26,8 @@ class FeatureDetector(BaseImageDetector):
     weights : "imagenet", path or None
         Its weights, see :class:`~skanomaly.features.FeaturePyramid`.
     layers : sequence of int
-        Levels of the pyramid, finest first. (1, 2, 3) are a ResNet's first three stages.
+        Levels of the pyramid, finest first. (1, 2, 3) are a ResNet's first three stages;
+        a vision transformer's are its blocks, from 0, see `FeaturePyramid`.
     image_size : int, (int, int) or None
         Height and width that the network sees; None keeps each image's own, and
         then all training images must share one size.

@@ -15,6 +15,7 @@ from torch import nn
 from .._process import ONE_AT_A_TIME
 from .._random import drawing_from
 from ..exceptions import BackboneError
+from ._transformer import FAMILIES, PatchTokens
 from ._weights import FROM_HUB, load_into, load_weights
 
 # Networks that stay although nobody uses them, for the next fit.
@@ -51,13 +52,18 @@ class FrozenNetwork(nn.Module):
         super().__init__()
         self.name, self.layers, self.n_channels = name, layers, n_channels
         self.body = _create(name, layers, n_channels, from_hub=state is FROM_HUB)
-        info = self.body.feature_info
-        self.channels, self.strides = tuple(info.channels()), tuple(info.reduction())
-        if any(fine >= coarse for fine, coarse in zip(self.strides, self.strides[1:])):
-            raise BackboneError(
-                f"{name} gives maps of strides {self.strides}, which is no pyramid; plain vision "
-                "transformers are not supported, choose a convolutional network such as resnet18"
-            )
+        if isinstance(self.body, PatchTokens):
+            self.channels, self.strides = self.body.channels, self.body.strides
+        else:
+            info = self.body.feature_info
+            self.channels, self.strides = tuple(info.channels()), tuple(info.reduction())
+            if any(fine >= coarse for fine, coarse in zip(self.strides, self.strides[1:])):
+                raise BackboneError(
+                    f"{name} gives maps of strides {self.strides}, which is no pyramid, and is no "
+                    "plain vision transformer that takes images of any size; choose one that is, "
+                    "such as vit_small_patch14_reg4_dinov2, or a convolutional network, such as "
+                    "resnet18"
+                )
         if isinstance(state, dict):
             load_into(self.body, state, name, n_channels)
         for key in ("mean", "std"):
@@ -160,6 +166,30 @@ def _origin(weights):
     return os.path.realpath(weights), status.st_mtime_ns, status.st_size, status.st_ino
 
 
+def timm_network(name, layers, n_channels, from_hub=False):
+    """The network that gives maps of some layers, as timm makes it.
+
+    Parameters
+    ----------
+    name, layers, n_channels
+        As for `FeaturePyramid`.
+    from_hub : bool, default=False
+        Whether timm is to fetch its weights.
+
+    Returns
+    -------
+    torch.nn.Module
+        `PatchTokens` of a plain vision transformer, else what timm's ``features_only`` gives.
+    """
+    import timm
+
+    arguments = {"pretrained": from_hub, "in_chans": n_channels}
+    if timm.models.is_model_in_modules(name.split(".")[0], FAMILIES):
+        arguments.update(num_classes=0, dynamic_img_size=True)
+        return PatchTokens(timm.create_model(name, **arguments), layers)
+    return timm.create_model(name, features_only=True, out_indices=layers, **arguments)
+
+
 def _create(name, layers, n_channels, from_hub):
     import timm
 
@@ -167,24 +197,53 @@ def _create(name, layers, n_channels, from_hub):
         near = get_close_matches(name, timm.list_models(), n=3, cutoff=0.4) or ["resnet18"]
         raise BackboneError(f"timm knows no network {name!r}; did you mean {' or '.join(near)}?")
     try:
-        return timm.create_model(
-            name,
-            pretrained=from_hub,
-            features_only=True,
-            out_indices=layers,
-            in_chans=n_channels,
-        )
+        return timm_network(name, layers, n_channels, from_hub)
     except Exception as error:
-        if from_hub:
-            raise BackboneError(
-                f"the ImageNet weights of {name} could not be fetched ({error}); with a network "
-                "timm downloads them from its hub, without one pass weights=PATH to a file of "
-                'them, or use backbone="tf_efficientnet_lite0", whose weights are installed'
-            ) from error
         raise BackboneError(
-            f"{name} has no feature pyramid with layers {layers} ({error}); choose another "
+            _why_no_layers(name, layers, error)
+            or (from_hub and _why_no_weights(name, error))
+            or f"{name} has no feature pyramid with layers {layers} ({error}); choose another "
             "network or other layers"
         ) from error
+
+
+def _why_no_layers(name, layers, error):
+    import timm
+
+    try:
+        with torch.device("meta"):
+            n_levels = len(timm.create_model(name, pretrained=False).feature_info)
+    except (
+        Exception
+    ):  # one that cannot be built, or has no levels, for which the first error stands
+        return None
+    if list(layers) == sorted({*layers} & {*range(n_levels)}):
+        return None
+    return (
+        f"{name} has no feature pyramid with layers {layers} ({error}); its levels are 0 to "
+        f"{n_levels - 1}, of which choose some in ascending order"
+    )
+
+
+def _why_no_weights(name, error):
+    import timm
+
+    origin = timm.get_pretrained_cfg(name)
+    if origin is None or not (origin.hf_hub_id or origin.url):
+        return (
+            f"timm has no weights of {name} ({error}); pass weights=PATH to a file of them, or "
+            "choose another network"
+        )
+    file = origin.url
+    if origin.hf_hub_id:
+        file = (
+            f"{origin.hf_hub_filename or 'model.safetensors'} of huggingface.co/{origin.hf_hub_id}"
+        )
+    return (
+        f"the weights of {name} could not be fetched ({error}); with a network timm downloads "
+        f"them once, without one fetch {file} where there is one, bring it here and pass "
+        'weights=PATH to it, or use backbone="tf_efficientnet_lite0", whose weights are installed'
+    )
 
 
 def _per_channel(values, n_channels):

