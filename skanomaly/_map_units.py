@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from .images import resized
 
-# Images' worth of weight that the mean variance has beside that of a position.
-PRIOR_IMAGES = 5
+# Images' worth of weight that the mean variance has beside that of a position, and standard
+# deviation of the Gaussian, in positions, that smooths what each position tells.
+PRIOR_IMAGES, SIGMA = 50, 1.0
 
 
 class MapMoments:
@@ -34,7 +36,7 @@ class MapMoments:
             Pixels that count of each image, of its own size.
         """
         if self.shift is None:
-            self.shift = float(phi.double().mean())
+            self.shift, self.grid = float(phi.double().mean()), phi.shape[1:]
         n, once, twice = self._terms(phi, regions)
         self.n = self.n + n.sum(dim=0)
         self.sum = self.sum + once.sum(dim=0)
@@ -52,7 +54,7 @@ class MapMoments:
             others = self.n - n, self.sum - once, self.sum_of_squares - twice
             if float(others[0].sum()) <= 0:
                 others = self.n, self.sum, self.sum_of_squares
-            mean, deviation = self._of(*others)
+            mean, deviation = (_on_grid(a[None], own.shape)[0] for a in self._of(*others))
             found.append((own - mean) / deviation)
         return torch.stack(found).float()
 
@@ -60,19 +62,24 @@ class MapMoments:
         weights = weights_of(regions, phi)
         phi = phi.double() - self.shift
         terms = weights, weights * phi, weights * phi.square()
-        return terms if self.per_position else tuple(t.sum(dim=(1, 2)) for t in terms)
+        if self.per_position:
+            return tuple(_on_grid(term, self.grid) for term in terms)
+        return tuple(term.sum(dim=(1, 2)) for term in terms)
 
     def _of(self, n, once, twice):
         mean = once / n.clamp(min=1e-12)
         within = (twice - n * mean.square()).clamp(min=0)  # sums of squared deviations
-        mean_variance = within.sum() / n.sum()
+        variance = within.sum() / n.sum()
         if self.per_position:
-            variance = (within + PRIOR_IMAGES * mean_variance) / (n + PRIOR_IMAGES)
-        else:
-            variance = mean_variance
+            variance = _smoothed(within + PRIOR_IMAGES * variance) / _smoothed(n + PRIOR_IMAGES)
+            mean = _smoothed(n * mean) / _smoothed(n).clamp(min=1e-12)
         deviation = variance.sqrt()
         # Where normal maps do not differ at all, their own unit is as good as any.
         return mean + self.shift, torch.where(deviation > 1e-12, deviation, 1.0)
+
+
+def _smoothed(a):
+    return torch.from_numpy(ndimage.gaussian_filter(a.cpu().numpy(), SIGMA)).to(a.device)
 
 
 def joined(maps):
@@ -99,11 +106,14 @@ def in_units(maps, mean, deviation):
     ----------
     maps : tensor or sequence of tensor, each (n, h_k, w_k)
     mean, deviation : ndarray, shape () or (h, w)
+        Are stretched to maps of another size.
     """
     phi = joined(maps)
     mean, deviation = (
         torch.from_numpy(np.asarray(a, np.float32)).to(phi.device) for a in (mean, deviation)
     )
+    if mean.ndim:
+        mean, deviation = (_on_grid(a[None], phi.shape[1:])[0] for a in (mean, deviation))
     return (phi.float() - mean) / deviation
 
 

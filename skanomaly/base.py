@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import copyreg
 import warnings
+from functools import partial
 from numbers import Integral, Real
 from operator import itemgetter
 from typing import ClassVar
@@ -87,9 +88,10 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         at least one, that have the highest values. "sum" grows with the image's area.
     standardize : {"global", "position"} or None
         Units of the map: deviations from the mean of the maps of normal images that were
-        kept out of training, over all positions or for each. "position" is for parts that
-        are always seen in the same place; its deviations are drawn a little to their mean,
-        as few images tell them. None leaves the map as it is.
+        kept out of training, over all positions or for each. "position" takes back what a
+        map always has where it is, as at the image's border, beyond which a network sees
+        nothing; as few images tell it, the mean is smoothed over neighbours, and the
+        deviation drawn to that over all. None leaves the map as it is.
     false_alarm_rate : float in (0, 0.5)
         Share of new normal images that may be called anomalous; sets `offset_`.
     validation_fraction : float in (0, 1)
@@ -209,7 +211,10 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         return self
 
     def calibrate(self, X=None, *, roi=None):
-        """Set the threshold anew, for the present `false_alarm_rate`; nothing else changes.
+        """Set the threshold anew, for the present `false_alarm_rate`.
+
+        With images it also sets the units of maps, if `standardize` asks for such; nothing
+        else changes.
 
         Parameters
         ----------
@@ -247,7 +252,8 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
             images = calibrated._open(X)
             regions = Regions(roi, len(images))
             calibrated.validation_scores_ = calibrated.validation_maxima_ = np.empty(0)
-            calibrated._add_validation(calibrated._map_batches(images), regions)
+            again = partial(calibrated._raw_map_batches, images)
+            calibrated._judge_by(again(), again, regions)
         self._become(calibrated)
         return self
 
@@ -479,8 +485,8 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
             images = images.subset(train)
         with drawing_from(torch.Generator().manual_seed(seed)):
             batches = self._fit_images(images, validation)
-            found = self._raw_map_batches(validation) if batches is None else batches
-            self._judge_by(found, lambda: self._raw_map_batches(validation), of_validation)
+            again = partial(self._raw_map_batches, validation)
+            self._judge_by(again() if batches is None else batches, again, of_validation)
 
     def _fit_on_few(self, images, regions, groups, random_state, seed):
         """Learn from all images, after shares of them were held out in turn."""

@@ -35,8 +35,9 @@ class GrowingDetector(BaseImageDetector):
         set the threshold; then all of them are learnt from. So a stream of single images
         keeps the threshold honest too. Scores from when less was known stay as they were
         and are rather low, so that a threshold from few images at first lags behind: it
-        flags fewer than was asked, until `calibrate` or a new fit. If it fails, the
-        detector stays as it was. The first call is `fit`.
+        flags fewer than was asked, until `calibrate` with images or a new fit, which also
+        set the units of maps (`standardize`) anew. If it fails, the detector stays as it
+        was. The first call is `fit`.
 
         Parameters
         ----------
@@ -83,8 +84,9 @@ def merge_detectors(detectors):
 
     What it has learnt is what one fit on all their images would have: exactly so for
     Gaussians and subspaces, and for memories a choice of patches from all of theirs. The
-    scores that set their thresholds set its own; each is of a detector that had seen less,
-    so that it flags rather fewer than was asked until `calibrate` or `partial_fit`.
+    scores that set their thresholds set its own, and the units of their maps
+    (`standardize`) are pooled; each is of a detector that had seen less, so that it flags
+    rather fewer than was asked until `calibrate` with images.
 
     Parameters
     ----------
@@ -127,6 +129,8 @@ def merge_detectors(detectors):
     for i, other in enumerate(others, start=1):
         _check_mergeable(i, other, merged)
     merged._grow(lambda: merged._absorb(others))
+    if merged.standardize is not None:
+        merged.map_mean_, merged.map_deviation_ = _pooled_units(states)
     for name in ("validation_scores_", "validation_maxima_"):
         setattr(merged, name, np.concatenate([getattr(state, name) for state in states]))
     merged.n_left_out_ = sum(state.n_left_out_ for state in states)
@@ -134,16 +138,21 @@ def merge_detectors(detectors):
     return merged
 
 
+def _pooled_units(states):
+    """Mean and deviation over the images of all that told one of their own."""
+    weights = np.array([len(state.validation_scores_) for state in states], float)
+    means = np.stack([state.map_mean_ for state in states])
+    variances = np.square([state.map_deviation_ for state in states])
+    mean = np.average(means, axis=0, weights=weights)
+    variance = np.average(variances + np.square(means - mean), axis=0, weights=weights)
+    return mean, np.sqrt(variance)
+
+
 def _check_mergeable(i, other, first):
     if type(other) is not type(first):
         raise ValueError(
             f"detector {i} is a {type(other).__name__}, detector 0 a {type(first).__name__}; merge "
             "those of one class"
-        )
-    if first.standardize is not None:
-        raise ValueError(
-            f"the maps of these detectors are in units of their own (standardize="
-            f"{first.standardize!r}); fit them with standardize=None to merge them"
         )
     own, expected = (_settings(detector) | detector._kind_of_state() for detector in (other, first))
     differing = [name for name in expected if own.get(name) != expected[name]]

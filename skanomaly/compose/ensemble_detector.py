@@ -81,6 +81,7 @@ class EnsembleDetector(BaseImageDetector, Composition):
     detectors: list = parameter(MISSING, list, tuple, kw_only=False)
     combination: str = parameter("standardize", StrOptions({"standardize", "p_value"}))
     detector_weights: tuple[float, ...] | None = parameter(None, Numbers(Real, 0), None)
+    standardize = "position"
     batch_size = 16
 
     def get_params(self, deep=True):

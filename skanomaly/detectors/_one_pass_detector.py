@@ -23,9 +23,17 @@ class OnePassDetector(CachedFeatureDetector, GrowingDetector):
         A batch's maps from its features.
     ``_absorb(others)``
         As of `GrowingDetector`; ``_grown`` names the attributes that change.
+
+    Parameters
+    ----------
+    standardize : {"global", "position"} or None
+        Units of the map, see `BaseImageDetector`.  At an image's border, beyond which a
+        network sees nothing, features differ from image to image more than elsewhere, which
+        "position" makes good.
     """
 
     batch_size = 16
+    standardize = "position"
 
     _holds_out_in_turn = True
 
