@@ -32,7 +32,7 @@ class EnsembleDetector(BaseImageDetector, Composition):
         Names, by which `set_params` reaches the members' parameters (``memory__coreset``),
         and detectors, which are cloned. Of each its maps are used: `image_size` and
         `value_range` have to be as here, `device` and `n_jobs` are those here, and how
-        maps become scores and verdicts is up to the ensemble.
+        maps become scores and verdicts, their units included, is up to the ensemble.
     combination : {"standardize", "p_value"}
         What is summed: "standardize" is deviations from the mean of a member's maps of
         normal images; "p_value" is -log p, with p the share of such pixels that have
@@ -113,11 +113,6 @@ class EnsembleDetector(BaseImageDetector, Composition):
                     f"{member.value_range!r}, the ensemble {self.image_size!r} and "
                     f"{self.value_range!r}; all see the same images, set them alike"
                 )
-            if member.standardize is not None:
-                raise ValueError(
-                    f"{name} has standardize={member.standardize!r}; the ensemble brings its "
-                    "members' maps to one scale, leave theirs at None"
-                )
         weights = self.detector_weights
         if weights is not None and len(weights) != len(names):
             raise ValueError(
@@ -187,6 +182,7 @@ class EnsembleDetector(BaseImageDetector, Composition):
         found.pop("detectors", None)
         for name, member in self.detectors:
             own = member._parameters_that_affect(*({*what} - {"scores", "threshold"}))
+            own.pop("standardize", None)
             found |= {f"{name}__{key}": value for key, value in own.items()}
         return found
 

@@ -1,0 +1,140 @@
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+
+from skanomaly import (
+    EnsembleDetector,
+    OnnxDetector,
+    PaDiM,
+    PatchCore,
+    PatchReconstruction,
+    SubspaceAD,
+    export_onnx,
+    load,
+    make_ensemble,
+    save,
+)
+from skanomaly.compose.ensemble_detector import knots_of, log_rarity
+from skanomaly.datasets import make_texture_defects
+from skanomaly.features import FeaturePyramid
+from skanomaly.utils.estimator_checks import check_detector
+
+pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.ThresholdWarning")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return make_texture_defects("gravel", n_normal=40, image_size=64, random_state=0).images
+
+
+def members():
+    return PatchCore(image_size=64, coreset=200), SubspaceAD(image_size=64)
+
+
+def ensemble(**parameters):
+    return make_ensemble(*members(), **{"random_state": 0, **parameters})
+
+
+def raw_maps(detector, X):
+    return np.concatenate([m for m, _ in detector._raw_map_batches(detector._open(X))])
+
+
+def test_maps_are_summed_in_units_of_images_held_out(images):
+    train, held_out, test = np.split(images, [20, 30])
+    found = ensemble(standardize=None, smoothing=0.0, image_size=64, detector_weights=(2, 0.5))
+    found.fit(train, X_val=held_out)
+    expected = 0
+    for member, weight in zip(found.detectors_, (2, 0.5)):
+        of_held_out = raw_maps(member, held_out)
+        phi = (raw_maps(member, test) - of_held_out.mean()) / of_held_out.std()
+        expected = expected + weight * phi
+    combined = np.concatenate([m for m, _ in found._map_batches(found._open(test))])
+    assert_allclose(combined, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_members_learn_from_the_same_images(images):
+    found = ensemble().fit(images)
+    assert found.detectors_[0].bank_.n_seen == 32 * 64
+    assert found.detectors_[1].subspace_.n_seen == 32 * 64
+    assert len(found.validation_scores_) == 8
+
+
+def test_one_pass_of_the_network_serves_all(images, monkeypatch):
+    found = ensemble().fit(images)
+    n_passes, forward = [], FeaturePyramid.forward
+    monkeypatch.setattr(
+        FeaturePyramid, "forward", lambda self, x: n_passes.append(len(x)) or forward(self, x)
+    )
+    found.score_samples(images[:5])
+    assert sum(n_passes) == 5
+
+
+def test_members_of_other_kinds(images):
+    other = PatchReconstruction(image_size=64, max_epochs=1)
+    found = EnsembleDetector([("texture", other), ("memory", members()[0])], image_size=64)
+    assert np.isfinite(found.fit(images).score_samples(images[:3])).all()
+    assert not found._holds_out_in_turn
+
+
+@pytest.mark.parametrize("combination", ["standardize", "p_value"])
+def test_files_and_onnx(combination, images, tmp_path):
+    found = ensemble(combination=combination).fit(images)
+    save(found, tmp_path / "model.skanomaly")
+    loaded = load(tmp_path / "model.skanomaly")
+    assert_array_equal(loaded.transform(images[:3]), found.transform(images[:3]))
+    export_onnx(found, tmp_path / "model.onnx", images[:3])
+    exported = OnnxDetector(tmp_path / "model.onnx")
+    assert_allclose(exported.transform(images[:3]), found.transform(images[:3]), atol=1e-3)
+
+
+@pytest.mark.parametrize("combination", ["standardize", "p_value"])
+def test_contract(combination):
+    check_detector(ensemble(combination=combination))
+
+
+def test_parameters_of_members_are_searched(images):
+    y = np.ones(len(images), int)
+    search = GridSearchCV(
+        ensemble(), {"patchcore__coreset": [50, 100]}, scoring=lambda d, X, y: d.offset_, cv=2
+    )
+    search.fit(images, y)
+    assert len(search.best_estimator_.detectors_[0].bank_.patches) in (50, 100)
+    assert clone(ensemble()).get_params()["patchcore__coreset"] == 200
+    changed = ensemble().fit(images).set_params(patchcore__coreset=100)
+    with pytest.raises(ValueError, match="patchcore__coreset of EnsembleDetector is 100 and was"):
+        changed.predict(images)
+
+
+def test_a_member_is_replaced_by_its_name(images):
+    found = ensemble().set_params(subspacead=PaDiM(image_size=64, n_features=10))
+    assert isinstance(found.fit(images).detectors_[1], PaDiM)
+
+
+def test_p_values_are_shares_of_normal_pixels():
+    rng = np.random.default_rng(0)
+    values = rng.exponential(size=100_000)
+    knots = knots_of(values)
+    x = np.array([0.1, 0.5, 1.0, 2.0, 5.0])
+    found = log_rarity(torch.from_numpy(x).float(), knots)
+    expected = -np.log([(values >= v).mean() for v in x])
+    assert_allclose(found, expected, rtol=0.05, atol=0.02)
+    beyond = log_rarity(torch.tensor([20.0, 30.0]), knots)  # -log p of these is 20 and 30
+    assert 5 < beyond[1] - beyond[0] < 20
+
+
+@pytest.mark.parametrize(
+    ("detectors", "parameters", "message"),
+    [
+        ([], {}, "empty"),
+        ([("a", PatchCore()), ("a", SubspaceAD())], {}, "not unique"),
+        ([("a", "PatchCore")], {}, "a is a str"),
+        ([("a", PatchCore(image_size=128))], {}, "a has image_size=128 .* the ensemble 256"),
+        ([("a", PatchCore())], {"detector_weights": (1, 2)}, "2 numbers for 1 detectors"),
+    ],
+)
+def test_members_that_cannot_be(detectors, parameters, message, images):
+    with pytest.raises(ValueError, match=message):
+        EnsembleDetector(detectors, **parameters).fit(images)
