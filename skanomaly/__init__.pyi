@@ -618,6 +618,64 @@ class SelfSupervisedAE(BaseImageDetector):
         X,
     ): ...
 
+class FeatureOutlierDetector(BaseImageDetector):
+    """Detect defects by any outlier detector of scikit-learn or PyOD, on pretrained features."""
+
+    estimator: object
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float
+    score_reduction: str | float
+    false_alarm_rate: float
+    validation_fraction: float
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    backbone: str | None
+    weights: str | os.PathLike | None
+    layers: tuple[int, ...]
+    engine: str
+    memory: Memory | str | os.PathLike | None
+    level: str
+    neighborhood: int
+    max_patches: int
+    estimator_: Any
+    encoder_: Any
+    min_image_size_: Any
+    required_size_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        estimator: object,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float = 4.0,
+        score_reduction: str | float = 'max',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        batch_size: int = 8,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        backbone: str | None = 'tf_efficientnet_lite0',
+        weights: str | os.PathLike | None = 'imagenet',
+        layers: tuple[int, ...] = (2, 3),
+        engine: str = 'auto',
+        memory: Memory | str | os.PathLike | None = None,
+        level: str = 'patch',
+        neighborhood: int = 3,
+        max_patches: int = 10000,
+    ) -> None: ...
+
 class FlattenedImages(OutlierMixin, TransformerMixin, BaseEstimator):
     """Let a detector of images work on rows that are flattened images."""
 
@@ -659,6 +717,52 @@ class FlattenedImages(OutlierMixin, TransformerMixin, BaseEstimator):
     def score_samples(
         self,
         X,
+    ): ...
+    def transform(
+        self,
+        X,
+    ): ...
+
+class ImageFeatures(OutlierMixin, TransformerMixin, BaseEstimator):
+    """Turn images into a table of pretrained features, one row for each image."""
+
+    backbone: str
+    weights: str | os.PathLike | None
+    layers: tuple[int, ...]
+    pooling: str
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    batch_size: int
+    engine: str
+    memory: Memory | str | os.PathLike | None
+    device: str | torch.device
+    n_jobs: int | None
+    encoder_: Any
+    n_channels_in_: Any
+
+    def __init__(
+        self,
+        *,
+        backbone: str = 'tf_efficientnet_lite0',
+        weights: str | os.PathLike | None = 'imagenet',
+        layers: tuple[int, ...] = (1, 2, 3),
+        pooling: str = 'mean',
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        batch_size: int = 8,
+        engine: str = 'auto',
+        memory: Memory | str | os.PathLike | None = None,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+    ) -> None: ...
+    def fit(
+        self,
+        X,
+        y=None,
+    ): ...
+    def get_feature_names_out(
+        self,
+        input_features=None,
     ): ...
     def transform(
         self,

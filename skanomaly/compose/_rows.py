@@ -1,0 +1,69 @@
+"""From images to rows of numbers: one for each position of a grid, or one for each image."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+_POOL = {"mean": lambda f: f.mean(dim=(2, 3)), "max": lambda f: f.amax(dim=(2, 3))}
+POOLINGS = frozenset(_POOL)
+
+
+def pooled(levels, pooling="mean"):
+    """One row for each image: the features of all levels, pooled over all positions.
+
+    Parameters
+    ----------
+    levels : sequence of tensor, each (n, c_k, h_k, w_k)
+    pooling : {"mean", "max"}, default="mean"
+
+    Returns
+    -------
+    tensor, shape (n, c_1 + c_2 + ...)
+    """
+    return torch.cat([_POOL[pooling](f) for f in levels], dim=1)
+
+
+def features_around(levels, side):
+    """The features of all levels at each position of the finest's grid.
+
+    Those of each level are averaged over a square of positions, coarser levels then
+    interpolated bilinearly.
+
+    Parameters
+    ----------
+    levels : sequence of tensor, each (n, c_k, h_k, w_k)
+        Finest first.
+    side : int
+        Of the square, in positions.
+
+    Returns
+    -------
+    tensor, shape (n, c_1 + c_2 + ..., h_1, w_1)
+    """
+    size = levels[0].shape[2:]
+    averaged = [F.avg_pool2d(_continued(f, side), side, stride=1) for f in levels]
+    return torch.cat([F.interpolate(f, size, mode="bilinear") for f in averaged], dim=1)
+
+
+def pixels_around(pixels, side):
+    """The values of the pixels in a square around each pixel.
+
+    Parameters
+    ----------
+    pixels : tensor, shape (n, C, h, w)
+    side : int
+        Of the square, in pixels.
+
+    Returns
+    -------
+    tensor, shape (n, C * side**2, h, w)
+    """
+    n, _, height, width = pixels.shape
+    return F.unfold(_continued(pixels, side), side).view(n, -1, height, width)
+
+
+def _continued(x, side):
+    """Repeat the border, so that each position is in the middle of a square."""
+    before, after = (side - 1) // 2, side // 2
+    return F.pad(x, (before, after, before, after), mode="replicate") if side > 1 else x
