@@ -140,7 +140,7 @@ class FeatureOutlierDetector(MetaEstimatorMixin, CachedFeatureDetector):
         if not torch.isfinite(rows).all():
             return rows.new_full(rows.shape[:1], torch.nan)  # of which the caller names the image
         found = anomaly_of_rows(self.estimator_, rows.cpu().numpy())
-        return torch.from_numpy(found).to(rows)
+        return torch.from_numpy(found).float().to(rows.device)
 
     def _rows(self, pixels):
         """Rows of a batch, (n, h, w, d), on a grid of a single position if each is an image."""
