@@ -27,8 +27,9 @@ def pooled(levels, pooling="mean"):
 def features_around(levels, side):
     """The features of all levels at each position of the finest's grid.
 
-    Those of each level are averaged over a square of positions, coarser levels then
-    interpolated bilinearly.
+    Each level is scaled to unit root mean square over its channels at each position, so
+    that none outweighs the others, and averaged over a square of positions; coarser ones
+    are then interpolated bilinearly.
 
     Parameters
     ----------
@@ -42,7 +43,8 @@ def features_around(levels, side):
     tensor, shape (n, c_1 + c_2 + ..., h_1, w_1)
     """
     size = levels[0].shape[2:]
-    averaged = [F.avg_pool2d(_continued(f, side), side, stride=1) for f in levels]
+    scaled = [F.normalize(f, dim=1) * f.shape[1] ** 0.5 for f in levels]
+    averaged = [F.avg_pool2d(_continued(f, side), side, stride=1) for f in scaled]
     return torch.cat([F.interpolate(f, size, mode="bilinear") for f in averaged], dim=1)
 
 

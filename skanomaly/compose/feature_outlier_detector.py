@@ -43,8 +43,9 @@ class FeatureOutlierDetector(MetaEstimatorMixin, CachedFeatureDetector):
         image, and all must share one size. Then `weights`, `layers`, `engine` and
         `memory` are not used, and a small `image_size` is advisable.
     layers : sequence of int
-        Levels of the pyramid; of "patch", coarser ones are interpolated bilinearly on the
-        finest's grid.
+        Levels of the pyramid; of "patch", each is scaled to unit root mean square over its
+        channels at each position, so that none outweighs the others, and coarser ones are
+        interpolated bilinearly on the finest's grid.
     neighborhood : int
         Side, in positions of the grid, of the square around a position that its row
         describes: features are averaged over it, pixels listed one after another. Of

@@ -137,6 +137,9 @@ def test_pixels_around_each_pixel(side):
 def test_features_around_each_position(side):
     fine, coarse = (torch.from_numpy(RNG.random(s)) for s in ((2, 3, 6, 8), (2, 4, 3, 4)))
     found = features_around([fine, coarse], side)
+    fine, coarse = (
+        f / (f.square().sum(dim=1, keepdim=True) / f.shape[1]).sqrt() for f in (fine, coarse)
+    )
     means = np.stack(
         [[around(coarse, side, i, j).mean(dim=(2, 3)).numpy() for j in range(4)] for i in range(3)]
     ).transpose(2, 3, 0, 1)
