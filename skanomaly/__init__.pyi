@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
 
 from .base import BaseImageDetector
 from .synthesis import DefectGenerator
+from .compose.ensemble_detector import make_ensemble as make_ensemble
 from .deployment.files import load as load
 from .deployment.files import save as save
 from .deployment.onnx_detector import OnnxDetector as OnnxDetector
@@ -218,7 +219,7 @@ class PaDiM(BaseImageDetector):
         value_range: tuple[float, float] | None = None,
         smoothing: float = 4.0,
         score_reduction: str | float = 'max',
-        standardize: str | None = None,
+        standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
         batch_size: int = 16,
@@ -352,7 +353,7 @@ class PatchCore(BaseImageDetector):
     reweight: bool
     metric: str
     scale_levels: bool
-    pooling: int
+    neighborhood: int
     n_rotations: int
     robust: bool
     n_memories: int
@@ -378,7 +379,7 @@ class PatchCore(BaseImageDetector):
         value_range: tuple[float, float] | None = None,
         smoothing: float = 4.0,
         score_reduction: str | float = 'max',
-        standardize: str | None = None,
+        standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
         batch_size: int = 16,
@@ -395,7 +396,7 @@ class PatchCore(BaseImageDetector):
         reweight: bool = False,
         metric: str = 'euclidean',
         scale_levels: bool = True,
-        pooling: int = 3,
+        neighborhood: int = 3,
         n_rotations: int = 1,
         robust: bool = False,
         n_memories: int = 16,
@@ -753,7 +754,7 @@ class SubspaceAD(BaseImageDetector):
     memory: Memory | str | os.PathLike | None
     explained_variance: float
     scale_levels: bool
-    pooling: int
+    neighborhood: int
     subspace_: Any
     encoder_: Any
     min_image_size_: Any
@@ -774,7 +775,7 @@ class SubspaceAD(BaseImageDetector):
         value_range: tuple[float, float] | None = None,
         smoothing: float = 4.0,
         score_reduction: str | float = 'max',
-        standardize: str | None = None,
+        standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
         batch_size: int = 16,
@@ -788,7 +789,7 @@ class SubspaceAD(BaseImageDetector):
         memory: Memory | str | os.PathLike | None = None,
         explained_variance: float = 0.95,
         scale_levels: bool = True,
-        pooling: int = 3,
+        neighborhood: int = 3,
     ) -> None: ...
     def partial_fit(
         self,
@@ -797,6 +798,128 @@ class SubspaceAD(BaseImageDetector):
         *,
         roi=None,
     ): ...
+
+class EnsembleDetector(BaseImageDetector):
+    """Let several detectors judge together: their maps are brought to one scale and summed."""
+
+    detectors: list
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float
+    score_reduction: str | float
+    standardize: str | None
+    false_alarm_rate: float
+    validation_fraction: float
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    combination: str
+    detector_weights: tuple[float, ...] | None
+    detectors_: Any
+    member_means_: Any
+    member_deviations_: Any
+    knots_: Any
+    min_image_size_: Any
+    required_size_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    map_mean_: Any
+    map_deviation_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        detectors: list,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float = 4.0,
+        score_reduction: str | float = 'max',
+        standardize: str | None = 'position',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        batch_size: int = 16,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        combination: str = 'standardize',
+        detector_weights: tuple[float, ...] | None = None,
+    ) -> None: ...
+    def get_params(
+        self,
+        deep=True,
+    ): ...
+    def set_params(
+        self,
+        **params,
+    ): ...
+
+class FeatureOutlierDetector(BaseImageDetector):
+    """Detect defects by any outlier detector of scikit-learn or PyOD, on pretrained features."""
+
+    estimator: object
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float
+    score_reduction: str | float
+    standardize: str | None
+    false_alarm_rate: float
+    validation_fraction: float
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    backbone: str | None
+    weights: str | os.PathLike | None
+    layers: tuple[int, ...]
+    engine: str
+    memory: Memory | str | os.PathLike | None
+    level: str
+    neighborhood: int
+    max_patches: int
+    estimator_: Any
+    encoder_: Any
+    min_image_size_: Any
+    required_size_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    map_mean_: Any
+    map_deviation_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        estimator: object,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float = 4.0,
+        score_reduction: str | float = 'max',
+        standardize: str | None = 'position',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        batch_size: int = 8,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        backbone: str | None = 'tf_efficientnet_lite0',
+        weights: str | os.PathLike | None = 'imagenet',
+        layers: tuple[int, ...] = (2, 3),
+        engine: str = 'auto',
+        memory: Memory | str | os.PathLike | None = None,
+        level: str = 'patch',
+        neighborhood: int = 3,
+        max_patches: int = 10000,
+    ) -> None: ...
 
 class FlattenedImages(OutlierMixin, TransformerMixin, BaseEstimator):
     """Let a detector of images work on rows that are flattened images."""
@@ -839,6 +962,52 @@ class FlattenedImages(OutlierMixin, TransformerMixin, BaseEstimator):
     def score_samples(
         self,
         X,
+    ): ...
+    def transform(
+        self,
+        X,
+    ): ...
+
+class ImageFeatures(OutlierMixin, TransformerMixin, BaseEstimator):
+    """Turn images into a table of pretrained features, one row for each image."""
+
+    backbone: str
+    weights: str | os.PathLike | None
+    layers: tuple[int, ...]
+    pooling: str
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    batch_size: int
+    engine: str
+    memory: Memory | str | os.PathLike | None
+    device: str | torch.device
+    n_jobs: int | None
+    encoder_: Any
+    n_channels_in_: Any
+
+    def __init__(
+        self,
+        *,
+        backbone: str = 'tf_efficientnet_lite0',
+        weights: str | os.PathLike | None = 'imagenet',
+        layers: tuple[int, ...] = (1, 2, 3),
+        pooling: str = 'mean',
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        batch_size: int = 8,
+        engine: str = 'auto',
+        memory: Memory | str | os.PathLike | None = None,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+    ) -> None: ...
+    def fit(
+        self,
+        X,
+        y=None,
+    ): ...
+    def get_feature_names_out(
+        self,
+        input_features=None,
     ): ...
     def transform(
         self,

@@ -135,7 +135,7 @@ def test_the_channels_drawn_do_not_depend_on_the_number_of_images(images):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pooling": 1}, "detector 1 has another pooling than detector 0: 1 and 3"),
+        ({"neighborhood": 1}, "detector 1 has another neighborhood than detector 0: 1 and 3"),
         ({"layers": (1, 2)}, "another layers"),
         ({"weights": None}, "another weights"),
         ({"standardize": None}, "another standardize"),

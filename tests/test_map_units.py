@@ -111,7 +111,7 @@ def test_normal_maps_have_mean_0_everywhere(images):
         mean = found.mean(axis=0)
         return abs(mean[border].mean() - mean[~border].mean()) / found.std()
 
-    assert unevenness(maps) < 0.3 * unevenness(plain)
+    assert unevenness(maps) < 0.5 * unevenness(plain)
 
 
 def test_units_change_with_calibration_alone(images):

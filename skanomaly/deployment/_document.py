@@ -89,4 +89,6 @@ def known_class(name):
     except ImportError:
         return None
     is_own = isinstance(found, type) and found.__module__ == module
-    return found if is_own and issubclass(found, (BaseEstimator, nn.Module)) else None
+    if not is_own or hasattr(found, "_only_pickled"):
+        return None
+    return found if issubclass(found, (BaseEstimator, nn.Module)) else None

@@ -128,6 +128,11 @@ class Encoder:
         }
 
     def _estimator(self, estimator, where):
+        if reason := getattr(estimator, "_only_pickled", None):
+            raise TypeError(
+                f"{where} cannot be saved without pickle, as {reason}; use joblib.dump, for those "
+                "only who trust you, as loading a pickle runs whatever code is in it"
+            )
         parameters = estimator.get_params(deep=False)
         left_out = (*parameters, *getattr(estimator, "_not_saved", ()))
         fitted = {k: v for k, v in vars(estimator).items() if k not in left_out}

@@ -49,8 +49,8 @@ class PatchCore(OnePassDetector):
     scale_levels : bool
         Bring each level to a total variance of one, as told by up to 64 of the training
         images, before they are joined. The paper does not.
-    pooling : int
-        Odd side of the square of positions whose features are averaged; the paper's.
+    neighborhood : int
+        Side of the square of positions whose features are averaged; the paper's.
     n_rotations : int
         Directions from which each training image is looked at, for few images of parts
         or textures that may lie in any.
@@ -106,7 +106,7 @@ class PatchCore(OnePassDetector):
     reweight: bool = parameter(False, "boolean")
     metric: str = parameter("euclidean", StrOptions({"euclidean", "cosine"}))
     scale_levels: bool = parameter(True, "boolean")
-    pooling: int = parameter(3, Interval(Integral, 1, None, closed="left"))
+    neighborhood: int = parameter(3, Interval(Integral, 1, None, closed="left"))
     n_rotations: int = parameter(1, Interval(Integral, 1, None, closed="left"))
     robust: bool = parameter(False, "boolean")
     n_memories: int = parameter(16, Interval(Integral, 1, None, closed="left"))
@@ -150,14 +150,14 @@ class PatchCore(OnePassDetector):
         self._settle()
 
     def _maps_of_features(self, levels):
-        f = on_finest_grid(levels, self.pooling)
+        f = on_finest_grid(levels, self.neighborhood)
         rows = as_rows(f) / torch.from_numpy(self.scale_).to(f.device)
         bank = self.bank_
         distances = bank.reweighted_distances(rows) if self.reweight else bank.distances(rows)
         return distances.view(f.shape[0], *f.shape[2:])
 
     def _rows(self, levels):
-        rows = as_rows(on_finest_grid(levels, self.pooling))
+        rows = as_rows(on_finest_grid(levels, self.neighborhood))
         return rows / torch.from_numpy(self.scale_).to(rows.device)
 
     def _find_scale(self, images):
@@ -168,7 +168,7 @@ class PatchCore(OnePassDetector):
         n, total, squares = 0, 0.0, 0.0
         self._place(self._device)
         for levels in self._levels_of(images.subset(some)):
-            rows = as_rows(on_finest_grid(levels, self.pooling)).double()
+            rows = as_rows(on_finest_grid(levels, self.neighborhood)).double()
             n, total, squares = n + len(rows), total + rows.sum(0), squares + rows.square().sum(0)
         variances = (squares / n - (total / n).square()).clamp(min=0).cpu()
         totals = torch.stack([part.sum() for part in variances.split(n_channels)])

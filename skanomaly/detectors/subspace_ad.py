@@ -27,8 +27,8 @@ class SubspaceAD(OnePassDetector):
         of a vision transformer.
     scale_levels : bool
         Bring each level to a total variance of one before they are joined.
-    pooling : int
-        Odd side of the square of positions whose features are averaged.
+    neighborhood : int
+        Side of the square of positions whose features are averaged.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class SubspaceAD(OnePassDetector):
     layers = (2, 3)
     explained_variance: float = parameter(0.95, Interval(Real, 0, 1, closed="neither"))
     scale_levels: bool = parameter(True, "boolean")
-    pooling: int = parameter(3, Interval(Integral, 1, None, closed="left"))
+    neighborhood: int = parameter(3, Interval(Integral, 1, None, closed="left"))
 
     _grown = ("subspace_",)
 
@@ -65,12 +65,12 @@ class SubspaceAD(OnePassDetector):
         )
 
     def _take(self, levels):
-        self.subspace_.update(as_rows(on_finest_grid(levels, self.pooling)))
+        self.subspace_.update(as_rows(on_finest_grid(levels, self.neighborhood)))
 
     def _absorb(self, others):
         for other in others:
             self.subspace_.absorb(other.subspace_)
 
     def _maps_of_features(self, levels):
-        f = on_finest_grid(levels, self.pooling)
+        f = on_finest_grid(levels, self.neighborhood)
         return self.subspace_(as_rows(f)).view(f.shape[0], *f.shape[2:])

@@ -6,16 +6,16 @@ import torch
 import torch.nn.functional as F
 
 
-def on_finest_grid(levels, pooling=1):
+def on_finest_grid(levels, neighborhood=1):
     """The levels of a pyramid, averaged over neighbours, on the grid of the finest.
 
     Parameters
     ----------
     levels : sequence of tensor, each (n, c_k, h_k, w_k)
         Finest first.
-    pooling : int, default=1
-        Odd side of the square of positions, of each level's own grid, that each is the mean
-        of; at the border of those that there are.
+    neighborhood : int, default=1
+        Side of the square of positions, of each level's own grid, that each is the mean of;
+        at the border of those that there are.
 
     Returns
     -------
@@ -23,9 +23,9 @@ def on_finest_grid(levels, pooling=1):
         Coarser levels are interpolated bilinearly.
     """
     size = levels[0].shape[2:]
-    pooled = [_pooled(f, pooling) for f in levels]
-    coarser = [F.interpolate(f, size, mode="bilinear") for f in pooled[1:]]
-    return torch.cat([pooled[0], *coarser], dim=1)
+    averaged = [_averaged(f, neighborhood) for f in levels]
+    coarser = [F.interpolate(f, size, mode="bilinear") for f in averaged[1:]]
+    return torch.cat([averaged[0], *coarser], dim=1)
 
 
 def as_rows(f):
@@ -33,7 +33,10 @@ def as_rows(f):
     return f.permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def _pooled(f, size):
-    if size == 1:
+def _averaged(f, side):
+    if side == 1:
         return f
-    return F.avg_pool2d(f, size, stride=1, padding=size // 2, count_include_pad=False)
+    before, after = (side - 1) // 2, side // 2  # an even one has more behind
+    counts = F.pad(torch.ones_like(f[:1, :1]), (before, after, before, after))
+    sums = F.avg_pool2d(F.pad(f, (before, after, before, after)), side, stride=1)
+    return sums / F.avg_pool2d(counts, side, stride=1)

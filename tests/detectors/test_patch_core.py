@@ -23,12 +23,12 @@ def small(**parameters):
     return PatchCore(**{"image_size": 64, "random_state": 0, "standardize": None, **parameters})
 
 
-def slow_features(X, layers=(2, 3), pooling=3):
+def slow_features(X, layers=(2, 3), neighborhood=3):
     """Features of each position, from its own and its neighbours': (n, h, w, d)."""
     levels = FeaturePyramid(layers=layers, n_channels=1, engine="torch")(
         torch.from_numpy(X[:, None] / np.float32(255))
     )
-    size, r = levels[0].shape[2:], pooling // 2
+    size, r = levels[0].shape[2:], neighborhood // 2
     found = []
     for f in levels:
         pooled = torch.empty_like(f)
@@ -130,8 +130,9 @@ def test_rotation_is_about_the_middle_and_keeps_shapes():
     assert torch.equal(rotated(x, 0.5), x.flip(2, 3))
     rows, columns = torch.meshgrid(torch.arange(33.0), torch.arange(65.0), indexing="ij")
     disc = ((rows - 16).square() + (columns - 32).square() < 100).float()[None, None]
-    assert_allclose(rotated(disc, 1 / 8), disc, atol=0.6)
-    assert (rotated(disc, 1 / 8) - disc).abs().mean() < 0.01
+    error = (rotated(disc, 1 / 8) - disc)[..., 20:45].abs()  # the corners are mirrored
+    assert error.max() < 0.6
+    assert error.mean() < 0.02
     bar = torch.zeros(1, 1, 65, 65)
     bar[..., 32, 10:55] = 1
     turned = rotated(bar, 1 / 8)[0, 0]
