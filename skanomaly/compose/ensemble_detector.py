@@ -85,11 +85,31 @@ class EnsembleDetector(BaseImageDetector, Composition):
     batch_size = 16
 
     def get_params(self, deep=True):
-        """Parameters by name; with `deep` also the members, and theirs as ``name__parameter``."""
+        """Parameters by name.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Also give the members, and their parameters as ``name__parameter``.
+
+        Returns
+        -------
+        dict
+        """
         return self._get_params("detectors", deep=deep)
 
     def set_params(self, **params):
-        """Set parameters, members by their names, or theirs as ``name__parameter``."""
+        """Set parameters.
+
+        Parameters
+        ----------
+        **params
+            Of the ensemble; members by their names; or theirs as ``name__parameter``.
+
+        Returns
+        -------
+        self
+        """
         return self._set_params("detectors", **params)
 
     def _validate_params(self):

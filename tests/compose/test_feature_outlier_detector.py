@@ -40,7 +40,8 @@ X_NEW = RNG.integers(0, 256, (4, 32, 32), dtype=np.uint8)
 
 def small(estimator=None, **parameters):
     estimator = IsolationForest(n_estimators=10) if estimator is None else estimator
-    return small_detector(FeatureOutlierDetector, estimator=estimator, **parameters)
+    raw = {"standardize": None, **parameters}
+    return small_detector(FeatureOutlierDetector, estimator=estimator, **raw)
 
 
 def on_pixels(estimator, **parameters):
