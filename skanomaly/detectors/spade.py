@@ -95,7 +95,8 @@ class SPADE(CachedFeatureDetector):
     max_positions: int = parameter(1024, Interval(Integral, 1, None, closed="left"))
     max_images: int = parameter(300, Interval(Integral, 1, None, closed="left"))
 
-    _small_parameters = {"n_images": 4, "max_positions": 64}
+    # Of one neighbour, the score of an image that was learnt from is what rounding left.
+    _small_parameters = {"n_images": 4, "n_neighbors": 2, "max_positions": 64}
 
     def _fit_images(self, images, validation):
         if self.window is not None and self.window % 2 == 0:
@@ -196,24 +197,21 @@ class Gallery(nn.Module):
         return distances.mean(dim=3)
 
     def _anywhere(self, q, nearest, n_neighbors):
-        """One of the images after the other, by products; the distances by differences."""
-        _, h, w, c = self.features.shape
-        features = self.features.view(-1, h * w, c)
+        """The rows of the images' grids that hold the nearest, by products; then by differences."""
+        n_images, h, w, c = self.features.shape
+        features = self.features.view(n_images, h * w, c)
         q = q.reshape(-1, h * w, c)
-        ranks, indices = [], []
-        for numbers in nearest.unbind(dim=1):
+        lowest = []
+        for numbers in nearest.unbind(dim=1):  # one of the images at a time
             p = features[numbers].float()
             half_squares = p.square().sum(dim=2)[:, None] / 2
-            rank, index = _lowest(
-                torch.baddbmm(half_squares, q, p.transpose(1, 2), alpha=-1), n_neighbors
-            )
-            ranks.append(rank)
-            indices.append(index + numbers[:, None, None] * (h * w))
-        _, best = _lowest(torch.cat(ranks, dim=2), n_neighbors)
-        indices = torch.cat(indices, dim=2).gather(2, best)
-        found = features.reshape(-1, c)[indices].float()
-        distances = torch.linalg.vector_norm(q[:, :, None] - found, dim=3)
-        return distances.reshape(-1, h, w, n_neighbors)
+            ranking = torch.baddbmm(half_squares, q, p.transpose(1, 2), alpha=-1)
+            lowest.append(ranking.reshape(-1, h * w, h, w).amin(dim=3))
+        best = torch.cat(lowest, dim=2).topk(n_neighbors, dim=2, largest=False).indices
+        numbers = nearest.gather(1, (best // h).flatten(1)).view_as(best)
+        candidates = self.features.view(n_images * h, w, c)[numbers * h + best % h].float()
+        squared = (candidates - q[:, :, None, None]).square().sum(dim=4).flatten(2)
+        return _lowest(squared, n_neighbors).sqrt().reshape(-1, h, w, n_neighbors)
 
     def _around(self, q, nearest, n_neighbors, radius):
         """One place of the window after the other; what lies beyond the grid is infinitely far."""
@@ -224,16 +222,16 @@ class Gallery(nn.Module):
         squared = []
         for i, j in product(range(2 * dy + 1), range(2 * dx + 1)):
             of_images = (p[:, :, i : i + h, j : j + w] - q[:, None]).square().sum(dim=4)
-            squared.append(_lowest(of_images.permute(0, 2, 3, 1), n_neighbors)[0])
-        return _lowest(torch.cat(squared, dim=3), n_neighbors)[0].sqrt()
+            squared.append(_lowest(of_images.permute(0, 2, 3, 1), n_neighbors))
+        return _lowest(torch.cat(squared, dim=3), n_neighbors).sqrt()
 
 
 def _lowest(values, n):
-    """The n lowest values along the last axis, or all of fewer, and where they stand."""
+    """The n lowest values along the last axis, or all of fewer."""
     n = min(n, int(values.shape[-1]))
     if n == 1:
-        return values.min(dim=-1, keepdim=True)
-    return values.topk(n, dim=-1, largest=False)
+        return values.amin(dim=-1, keepdim=True)
+    return values.topk(n, dim=-1, largest=False).values
 
 
 def _within(f, max_positions):
