@@ -701,6 +701,67 @@ class SelfSupervisedAE(BaseImageDetector):
         X,
     ): ...
 
+class SPADE(BaseImageDetector):
+    """Detect defects as features that are in none of the most similar good images."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float
+    score_reduction: str | float
+    false_alarm_rate: float
+    validation_fraction: float
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    backbone: str
+    weights: str | os.PathLike | None
+    layers: tuple[int, ...]
+    engine: str
+    memory: Memory | str | os.PathLike | None
+    n_images: int
+    n_neighbors: int
+    window: int | None
+    max_positions: int
+    max_images: int
+    galleries_: Any
+    global_features_: Any
+    required_size_: Any
+    encoder_: Any
+    min_image_size_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float = 4.0,
+        score_reduction: str | float = 'max',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        batch_size: int = 8,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        backbone: str = 'tf_efficientnet_lite0',
+        weights: str | os.PathLike | None = 'imagenet',
+        layers: tuple[int, ...] = (1, 2, 3),
+        engine: str = 'auto',
+        memory: Memory | str | os.PathLike | None = None,
+        n_images: int = 50,
+        n_neighbors: int = 1,
+        window: int | None = None,
+        max_positions: int = 1024,
+        max_images: int = 300,
+    ) -> None: ...
+
 class FlattenedImages(OutlierMixin, TransformerMixin, BaseEstimator):
     """Let a detector of images work on rows that are flattened images."""
 

@@ -61,11 +61,20 @@ class SPADE(CachedFeatureDetector):
 
     Notes
     -----
-    What a fit and a file hold is at most `max_images` images, each of 2 bytes for each channel of
-    up to `max_positions` positions of each level: 185 KiB an image with the default network,
-    55 MiB of 300; 2.0 MiB an image with ``wide_resnet50_2``.
+    What a fit and a file hold is at most `max_images` images, each of 2 bytes for each
+    channel of up to `max_positions` positions of each level: 184 KiB an image with the
+    default network, 54 MiB of 300; 2 MiB an image with ``wide_resnet50_2``.
 
-    COSTS
+    The search takes, an image, 2 `n_images` times the sum over levels of squared positions
+    times channels: 7.4 GFLOP by default, 126 ms of one CPU core, 87 GFLOP with
+    ``wide_resnet50_2``; with ``window=3`` 65 ms. It goes from one image to the next, so
+    that its memory, 16 MiB by default, depends neither on `batch_size` nor on `n_images`
+    (with a `window` it is `n_images` grids of features). The paper's own, on
+    grids of 4,096 positions and more, is 16 times as much.
+
+    On the development categories (bottle, grid, leather, magnetic tiles, two kinds of
+    paper) resizing the finest level cost no accuracy in the searches that chose the
+    defaults, and 50 images did better than 10: the more, the fewer good features are far.
 
     The score is the map's `score_reduction`, as with every detector here. The paper's
     is another, the mean distance of the global feature to those of the `n_images`
