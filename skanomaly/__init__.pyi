@@ -175,6 +175,97 @@ class HierarchicalFeatureAE(BaseImageDetector):
         weight_decay: float = 0.0001,
     ) -> None: ...
 
+class LocalContrast(BaseImageDetector):
+    """Detect defects as pixels that differ from their surroundings: no learning at all."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float
+    score_reduction: str | float
+    standardize: str | None
+    false_alarm_rate: float
+    validation_fraction: float
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    scales: tuple[float, ...]
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    map_mean_: Any
+    map_deviation_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float = 2.0,
+        score_reduction: str | float = 'max',
+        standardize: str | None = None,
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.9,
+        batch_size: int = 8,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        scales: tuple[float, ...] = (8.0, 25.0),
+    ) -> None: ...
+
+class MedianDifference(BaseImageDetector):
+    """Detect defects as pixels that no good image has there: distance from the median image."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float
+    score_reduction: str | float
+    standardize: str | None
+    false_alarm_rate: float
+    validation_fraction: float
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    spread: str | None
+    min_spread: float
+    max_images: int
+    median_: Any
+    spread_: Any
+    required_size_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    map_mean_: Any
+    map_deviation_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float = 2.0,
+        score_reduction: str | float = 'max',
+        standardize: str | None = None,
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        batch_size: int = 8,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        spread: str | None = 'range',
+        min_spread: float = 0.01,
+        max_images: int = 200,
+    ) -> None: ...
+
 class PaDiM(BaseImageDetector):
     """Detect defects as features that are unlikely where they are: a Gaussian for each position."""
 
@@ -732,6 +823,71 @@ class SelfSupervisedAE(BaseImageDetector):
         self,
         X,
     ): ...
+
+class SPADE(BaseImageDetector):
+    """Detect defects as features that are in none of the most similar good images."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float
+    score_reduction: str | float
+    standardize: str | None
+    false_alarm_rate: float
+    validation_fraction: float
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    backbone: str
+    weights: str | os.PathLike | None
+    layers: tuple[int, ...]
+    engine: str
+    memory: Memory | str | os.PathLike | None
+    n_images: int
+    n_neighbors: int
+    window: int | None
+    max_positions: int
+    max_images: int
+    galleries_: Any
+    global_features_: Any
+    required_size_: Any
+    encoder_: Any
+    min_image_size_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    map_mean_: Any
+    map_deviation_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float = 4.0,
+        score_reduction: str | float = 'max',
+        standardize: str | None = 'position',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        batch_size: int = 8,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        backbone: str = 'tf_efficientnet_lite0',
+        weights: str | os.PathLike | None = 'imagenet',
+        layers: tuple[int, ...] = (1, 2, 3),
+        engine: str = 'auto',
+        memory: Memory | str | os.PathLike | None = None,
+        n_images: int = 50,
+        n_neighbors: int = 1,
+        window: int | None = None,
+        max_positions: int = 1024,
+        max_images: int = 300,
+    ) -> None: ...
 
 class SubspaceAD(BaseImageDetector):
     """Detect defects as pretrained features far from the principal subspace of good parts'."""

@@ -22,6 +22,8 @@ LEARNS = {"max_epochs": 10}, 0.8, 0.9
 LEARNING = {
     "FastFlow": ({"max_epochs": 10, "n_steps": 4, "hidden_ratio": 1.0}, 0.9, 0.9),
     "HierarchicalFeatureAE": ({"max_epochs": 10}, 0.9, 0.9),
+    "LocalContrast": ({}, 0.7, 0.75),
+    "MedianDifference": ({}, 0.7, 0.7),
     "PaDiM": ({"n_features": 100}, 0.9, 0.9),
     "PatchAE": ({"max_epochs": 10, "latent_dim": 256, "max_patches": 2000}, 0.9, 0.95),
     "PatchLatentSVM": (
