@@ -940,7 +940,7 @@ class SubspaceAD(BaseImageDetector):
         random_state: int | np.random.RandomState | None = None,
         backbone: str = 'tf_efficientnet_lite0',
         weights: str | os.PathLike | None = 'imagenet',
-        layers: tuple[int, ...] = (2, 3),
+        layers: tuple[int, ...] = (1, 2, 3),
         engine: str = 'auto',
         memory: Memory | str | os.PathLike | None = None,
         explained_variance: float = 0.95,
@@ -1003,7 +1003,7 @@ class EnsembleDetector(BaseImageDetector):
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
-        combination: str = 'standardize',
+        combination: str = 'sum',
         detector_weights: tuple[float, ...] | None = None,
     ) -> None: ...
     def get_params(

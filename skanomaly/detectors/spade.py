@@ -32,7 +32,8 @@ class SPADE(CachedFeatureDetector):
         Good images that each image is compared with; all where fewer were
         learnt from. The paper's.
     n_neighbors : int
-        Nearest features whose distances are averaged. The paper's is one.
+        Nearest features whose distances are averaged, no more than there are images
+        compared with. The paper's is one.
     window : int or None
         Height and width, odd, in positions of a level's grid, of what is searched
         around each feature's own position [2]_, for parts that are always seen in
@@ -120,12 +121,6 @@ class SPADE(CachedFeatureDetector):
         self._need_one_size(images, validation)
         chosen = torch.randperm(len(images))[: self.max_images].sort().values
         images = images.subset(chosen.numpy())
-        n_compared = min(self.n_images, len(images))
-        if self.n_neighbors > n_compared:
-            raise ValueError(
-                f"n_neighbors={self.n_neighbors} is more than the {n_compared} good images that "
-                "each is compared with; give more images, raise n_images, or ask for fewer"
-            )
         example = self._pyramid(images[0][None].to(self._device))
         self.galleries_ = nn.ModuleList(Gallery(len(images), f) for f in example)
         self.global_features_ = torch.empty(len(images), example[-1].shape[1])
@@ -154,8 +149,9 @@ class SPADE(CachedFeatureDetector):
     def _distances(self, levels):
         """Each level's share in the mean of all levels' maps, (n, h_k, w_k)."""
         nearest = self._nearest_images(levels[-1].mean(dim=(2, 3)))
+        n_neighbors = min(self.n_neighbors, int(nearest.shape[1]))
         return tuple(
-            gallery(f, nearest, self.n_neighbors, self.window) / len(levels)
+            gallery(f, nearest, n_neighbors, self.window) / len(levels)
             for gallery, f in zip(self.galleries_, levels)
         )
 

@@ -51,7 +51,6 @@ class SubspaceAD(OnePassDetector):
     array([ 1,  1, -1, -1])
     """
 
-    layers = (2, 3)
     explained_variance: float = parameter(0.95, Interval(Real, 0, 1, closed="neither"))
     scale_levels: bool = parameter(True, "boolean")
     neighborhood: int = parameter(3, Interval(Integral, 1, None, closed="left"))

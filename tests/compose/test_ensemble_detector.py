@@ -31,7 +31,7 @@ def images():
 
 
 def members():
-    return PatchCore(image_size=64, coreset=200), SubspaceAD(image_size=64)
+    return PatchCore(image_size=64, coreset=200), SubspaceAD(image_size=64, layers=(2, 3))
 
 
 def ensemble(**parameters):
@@ -53,6 +53,25 @@ def test_maps_are_summed_in_units_of_images_held_out(images):
         expected = expected + weight * phi
     combined = np.concatenate([m for m, _ in found._map_batches(found._open(test))])
     assert_allclose(combined, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_norm_is_of_what_lies_above_the_mean(images):
+    found = ensemble(standardize=None, combination="norm", detector_weights=(2, 0.5)).fit(images)
+    maps = found._compute_maps(torch.from_numpy(images[:3, None] / np.float32(255)))
+    scaled = [
+        w * (phi - m) / s
+        for w, phi, m, s in zip((2, 0.5), maps, found.member_means_, found.member_deviations_)
+    ]
+    expected = np.sqrt(sum(np.clip(phi, 0, None) ** 2 for phi in scaled))
+    assert_allclose(found._combined(maps), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_to_start_with(images):
+    found = make_ensemble(image_size=64, random_state=0)
+    memory, subspace = found.fit(images).detectors_
+    assert memory.image_size == subspace.image_size == 64
+    assert memory.encoder_.network is subspace.encoder_.network
+    assert np.isfinite(found.score_samples(images[:2])).all()
 
 
 def test_members_learn_from_the_same_images(images):
@@ -79,7 +98,7 @@ def test_members_of_other_kinds(images):
     assert not found._holds_out_in_turn
 
 
-@pytest.mark.parametrize("combination", ["standardize", "p_value"])
+@pytest.mark.parametrize("combination", ["sum", "norm", "p_value"])
 def test_files_and_onnx(combination, images, tmp_path):
     found = ensemble(combination=combination).fit(images)
     save(found, tmp_path / "model.skanomaly")
@@ -90,7 +109,7 @@ def test_files_and_onnx(combination, images, tmp_path):
     assert_allclose(exported.transform(images[:3]), found.transform(images[:3]), atol=1e-3)
 
 
-@pytest.mark.parametrize("combination", ["standardize", "p_value"])
+@pytest.mark.parametrize("combination", ["sum", "norm", "p_value"])
 def test_contract(combination):
     check_detector(ensemble(combination=combination))
 
