@@ -447,7 +447,6 @@ class PatchCore(BaseImageDetector):
     neighborhood: int
     n_rotations: int
     robust: bool
-    n_memories: int
     max_candidates: int
     bank_: Any
     scale_: Any
@@ -490,7 +489,6 @@ class PatchCore(BaseImageDetector):
         neighborhood: int = 3,
         n_rotations: int = 1,
         robust: bool = False,
-        n_memories: int = 16,
         max_candidates: int = 250000,
     ) -> None: ...
     def partial_fit(

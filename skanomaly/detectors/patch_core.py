@@ -17,6 +17,9 @@ from ._one_pass_detector import OnePassDetector
 # Images that tell the levels' scales.
 N_FOR_SCALE = 64
 
+# Among which what is kept is dealt out, for a memory that stands defects in the training images.
+N_MEMORIES = 16
+
 
 class PatchCore(OnePassDetector):
     """Detect defects as pretrained patch features that are far from all those of good parts.
@@ -55,11 +58,9 @@ class PatchCore(OnePassDetector):
         Directions from which each training image is looked at, for few images of parts
         or textures that may lie in any.
     robust : bool
-        Deal what is kept, drawn at random, out to `n_memories` memories and average the
-        distances to the nearest in each [3]_, so that a few defects among the training
-        images do not pass for normal.
-    n_memories : int
-        How many there are, if `robust`.
+        Deal what is kept, drawn at random, out to 16 memories and average the distances
+        to the nearest in each [3]_, so that a few defects among the training images do not
+        pass for normal.
     max_candidates : int
         Patches among which `coreset` chooses, a uniform sample where there are more.
 
@@ -109,7 +110,6 @@ class PatchCore(OnePassDetector):
     neighborhood: int = parameter(3, Interval(Integral, 1, None, closed="left"))
     n_rotations: int = parameter(1, Interval(Integral, 1, None, closed="left"))
     robust: bool = parameter(False, "boolean")
-    n_memories: int = parameter(16, Interval(Integral, 1, None, closed="left"))
     max_candidates: int = parameter(250_000, Interval(Integral, 1, None, closed="left"))
 
     _small_parameters = {"coreset": 300}
@@ -129,7 +129,7 @@ class PatchCore(OnePassDetector):
                 "random" if self.robust else "k_center",
                 self.n_neighbors,
                 metric=self.metric,
-                n_memories=self.n_memories if self.robust else 1,
+                n_memories=N_MEMORIES if self.robust else 1,
                 max_candidates=self.max_candidates,
             ).fit(rows, seed)
         else:
