@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from skanomaly.calibration import quantile_of_new
+from skanomaly import SubspaceAD
+from skanomaly.calibration import conformal_p_values, quantile_of_new
+from skanomaly.datasets import make_texture_defects
 
 scores = arrays(float, st.integers(1, 40), elements=st.floats(-100, 100, width=32))
 
@@ -60,3 +62,38 @@ def test_scores_are_not_changed():
     scores = np.array([3.0, 1.0, 2.0])
     quantile_of_new(scores, 0.01)
     assert scores.tolist() == [3, 1, 2]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    reference=st.lists(st.integers(0, 6), min_size=1, max_size=20),
+    scores=st.lists(st.integers(-1, 7), min_size=1, max_size=10),
+)
+def test_p_values_are_ranks_among_normal_scores(reference, scores):
+    found = conformal_p_values(np.array(scores), np.array(reference), np.random.RandomState(0))
+    n = len(reference)
+    for p, score in zip(found, scores):
+        below, ties = (sum(map(test, reference)) for test in (score.__gt__, score.__eq__))
+        assert below / (n + 1) < p <= (below + ties + 1) / (n + 1)
+
+
+@pytest.mark.parametrize("distinct", [3, 10**9])
+def test_p_values_of_normal_images_are_uniform(distinct):
+    rng = np.random.RandomState(0)
+    found = []
+    for _ in range(2000):
+        *reference, score = rng.randint(distinct, size=10)
+        found.append(conformal_p_values(np.array([score]), np.array(reference), rng)[0])
+    for share in (0.05, 0.3, 0.5, 0.9):
+        assert np.mean(np.array(found) <= share) == pytest.approx(share, abs=0.03)
+
+
+def test_a_detectors_p_values():
+    X = make_texture_defects("brick", n_normal=40, image_size=64, random_state=0).images
+    detector = SubspaceAD(image_size=64, random_state=0).fit(X[:30], X_val=X[30:])
+    bad = X[:3].copy()
+    bad[:, 20:40, 20:40] = 255
+    p = detector.p_values(np.concatenate([X[30:], bad]))
+    assert ((p > 0) & (p <= 1)).all()
+    assert (p[-3:] <= 1 / 11).all()
+    np.testing.assert_array_equal(p, detector.p_values(np.concatenate([X[30:], bad])))
