@@ -5,7 +5,6 @@ A category is any folder in MVTec AD's layout, or one class of a classification 
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,20 +13,37 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from _common import Results, backbones, data_arguments, has_backbone, with_scores_by
+from _common import (
+    BACKBONES,
+    DATA_NOTES,
+    DEVELOPMENT,
+    NO_BACKBONE,
+    Results,
+    backbones,
+    figures_of,
+    fit,
+    grouped,
+    has_backbone,
+    load_split,
+    made,
+    means_over,
+    memory_and_subspace,
+    roots_of,
+    run_arguments,
+    spread,
+    spreads,
+    with_scores_by,
+)
+from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from skanomaly import PatchAE, SelfSupervisedAE
+from skanomaly import FeatureOutlierDetector, PatchAE, PatchCore, SelfSupervisedAE, SubspaceAD
 from skanomaly._holdout import hold_out
-from skanomaly.datasets import load_mvtec_ad, load_one_class
+from skanomaly.datasets import load_one_class
 from skanomaly.features import FeaturePyramid, PatchBank
 from skanomaly.images import ImageDataset
-from skanomaly.metrics import (
-    aupro_score,
-    pixel_average_precision_score,
-    pixel_roc_auc_score,
-)
+from skanomaly.metrics import pixel_average_precision_score
 from skanomaly.synthesis import DefectGenerator
 from skanomaly.utils import all_detectors
 
@@ -104,10 +120,20 @@ FURTHER = {
     },
     "SelfSupervisedAE": {"also": filtering},
 }
+NO_LEARNING = ("LocalContrast", "MedianDifference")  # the floor, which comes first
 DETECTORS = {
-    LABELS.get(name, name): Entry(make, **FURTHER.get(name, {})) for name, make in all_detectors()
+    LABELS.get(name, name): Entry(make, **FURTHER.get(name, {}))
+    for name, make in sorted(all_detectors(), key=lambda item: (item[0] not in NO_LEARNING, item))
+}
+COMPOSITES = {
+    "memory + subspace": Entry(memory_and_subspace),
+    "IsolationForest on features": Entry(partial(FeatureOutlierDetector, IsolationForest())),
 }
 BASELINES = {
+    "PatchCore(coreset=0.01)": Entry(partial(PatchCore, coreset=0.01)),
+    "PatchCore(scale_levels=False)": Entry(partial(PatchCore, scale_levels=False)),
+    "PatchCore(standardize=None)": Entry(partial(PatchCore, standardize=None)),
+    "SubspaceAD(standardize=None)": Entry(partial(SubspaceAD, standardize=None)),
     "untouched features": Entry(UntouchedFeatures),
     "untouched unscaled features": Entry(UntouchedUnscaledFeatures),
     "SelfSupervisedAE without skip": Entry(partial(SelfSupervisedAE, skip=False), also=filtering),
@@ -116,8 +142,7 @@ BASELINES = {
         partial(SelfSupervisedAE, defects=NO_DEFECTS, skip=False)
     ),
 }
-MEASURED = DETECTORS | BASELINES
-NO_BACKBONE = "none"
+MEASURED = DETECTORS | COMPOSITES | BASELINES
 METRICS = ("image AUROC", "pixel AUROC", "AUPRO", "AUPRC")
 
 # Image AUROC / pixel AUROC / AUPRO that the paper prints (arXiv 2405.09148, tables 1, 3
@@ -126,24 +151,27 @@ PAPERS = {
     ("HFR-AE", "bottle", "resnet18"): "1.000 / .974 / .914",
     ("HFR-AE", "grid", "resnet18"): ".976 / .980 / .933",
 }
-NOTES = """Images reach the network at 256x256, those of the detectors on patch auto-encoders
+NOTES = f"""Images reach the network at 256x256, those of the detectors on patch auto-encoders
 (PatchReconstruction, PatchLatentSVM, PatchRestoration) at their own size; maps are scored at the
 images' own size. Mean ± standard deviation over seeds, of the detector's default settings but for
-what is named. For HFR-AE "area" and "equal" are `level_weights`: the paper's eq. 9, and its sum
-without the factor 1/(w h); the second takes no second fit. Data: *bottle* is MVTec AD's official
-split, resized to 256x256. For *grid*, at 512x512, the official good test images were not to be
-had: `test/good` holds the last 21 of the 264 official training images and training uses the first
-243, so its figures are not comparable digit by digit with published ones. The papers' columns are
-the papers' own figures, on the official splits, with the backbone of the row; Patch AE's and the
-self-supervised paper print only means over all categories (image AUROC .9948; image / pixel AUROC
-.998 / .992).
+what is named. {" and ".join(NO_LEARNING)}, which stand first, need no learning and are the floor.
+For HFR-AE "area" and "equal" are `level_weights`: the paper's eq. 9, and its sum without the
+factor 1/(w h); the second takes no second fit. The papers' columns are the papers' own figures, on
+the official splits, with the backbone of the row; Patch AE's and the self-supervised paper print
+only means over all categories (image AUROC .9948; image / pixel AUROC .998 / .992).
 
-"untouched features" is PatchAE's memory on the pretrained features themselves, each level scaled
-to equal weight and the whole to unit length, as for PatchAE; "unscaled" does without either.
-"SelfSupervisedAE without defects and skip" is the same network, trained as long to give back
-normal images. It has to do without the connection from input to output, with which it would be
-the identity from the start and its map zero. All but HFR-AE were fitted in one thread, beside
-other work: their times are no more than bounds (see detector_speed.md)."""
+{DATA_NOTES}
+
+"memory + subspace" is the ensemble of PatchCore and SubspaceAD, "IsolationForest on features" a
+`FeatureOutlierDetector`, both with their defaults. "untouched features" is PatchAE's memory on the
+pretrained features themselves, each level scaled to equal weight and the whole to unit length, as
+for PatchAE; "unscaled" does without either. "SelfSupervisedAE without defects and skip" is the
+same network, trained as long to give back normal images. It has to do without the connection from
+input to output, with which it would be the identity from the start and its map zero. Other work
+ran on the machine: times are no more than bounds (see detector_speed.md).
+
+Means over the categories are those of the detectors that were measured in all six, over the seeds
+that all have."""
 
 # Mean image AUROC over the classes that the paper prints (table 2; official test split).
 ONE_CLASS_PAPERS = {
@@ -166,37 +194,11 @@ were chosen on the training split of Fashion-MNIST, and no test image was looked
 prints the mean over the classes and states neither its resolution nor its epochs."""
 
 
-def spread(values, digits=".3f"):
-    return f"{np.mean(values):{digits}} ± {np.std(values):{digits}}"
-
-
-def made(make, **parameters):
-    """A detector; parameters that it does not have are left out."""
-    known = make().get_params(deep=False)
-    return make(**{name: value for name, value in parameters.items() if name in known})
-
-
-def fit(detector, images):
-    start = time.perf_counter()
-    detector.fit(images)
-    return time.perf_counter() - start
-
-
-def categories_below(root):
-    return sorted(path.parent.parent.name for path in root.glob("*/train/good"))
-
-
-def grouped(rows, n_keys):
-    groups = {}
-    for key, row in rows.items():
-        groups.setdefault(tuple(key.split(", ")[:n_keys]), []).append(row)
-    return sorted(groups.items())
-
-
 def run_mvtec(arguments):
     results = Results("accuracy")
     epochs = {} if arguments.max_epochs is None else {"max_epochs": arguments.max_epochs}
     suffix = f" ({arguments.max_epochs} epochs)" if epochs else ""
+    roots = roots_of(arguments, arguments.categories)
     jobs = [
         (name, category, backbone, seed)
         for seed in arguments.seeds
@@ -204,7 +206,7 @@ def run_mvtec(arguments):
         for backbone in (
             arguments.backbones if has_backbone(MEASURED[name].make) else [NO_BACKBONE]
         )
-        for category in arguments.categories or categories_below(arguments.data)
+        for category in roots
         if any(
             f"{name}, {category}, {backbone}{suffix}, {variant}, seed {seed}" not in results
             for variant in MEASURED[name].variants
@@ -212,9 +214,7 @@ def run_mvtec(arguments):
     ]
     for name, category, backbone, seed in tqdm(jobs):
         make, variants, also = MEASURED[name]
-        train, test = (
-            load_mvtec_ad(arguments.data, category, split=split) for split in ("train", "test")
-        )
+        train, test = load_split(roots[category], category)
         chosen = backbones(arguments).get(backbone, {})
         detector = made(make, **chosen, **epochs, random_state=seed)
         fit_s = fit(detector, train.images)
@@ -222,32 +222,55 @@ def run_mvtec(arguments):
         for variant, parameters in variants.items():
             found = with_scores_by(detector, train.images, parameters).detect(test.images)
             results[f"{name}, {category}, {backbone}{suffix}, {variant}, seed {seed}"] = {
-                "image AUROC": roc_auc_score(test.target, found.scores),
-                "pixel AUROC": pixel_roc_auc_score(test.masks, found.maps),
-                "AUPRO": aupro_score(test.masks, found.maps),
+                **figures_of(test, found),
                 "AUPRC": pixel_average_precision_score(test.masks, found.maps),
                 "fit_s": fit_s,
                 **further,
             }
-    lines = [
-        [
-            *key,
-            len(rows),
-            *(spread([row[m] for row in rows]) if m in rows[0] else "" for m in METRICS),
-            f"{np.median([row['fit_s'] for row in rows]):.0f} s",
-            PAPERS.get((key[0], key[1], key[2].split(" ")[0]), ""),
-        ]
-        for key, rows in grouped(results.rows, 4)
-    ]
     write_filtering(results)
-    results.write_table(
+    write_accuracy(results)
+
+
+def write_accuracy(results):
+    """The tables of means over the categories, and of each category."""
+    means = means_over(results.rows, DEVELOPMENT, at=1)
+    results.write_tables(
         "Accuracy",
         "python benchmarks/accuracy.py; the rows of 100 epochs: "
         "python benchmarks/accuracy.py --categories grid --backbones resnet18 --max-epochs 100",
         NOTES,
-        ["detector", "category", "backbone", "setting", "seeds", *METRICS, "median fit", "paper"],
-        lines,
+        {
+            "Means over the six development categories": (
+                ["detector", "backbone", "setting", "seeds", *METRICS],
+                [
+                    [*key[:3], len(rows), *spreads(rows, METRICS)]
+                    for key, rows in floor_first(means.items())
+                ],
+            ),
+            "Each category": (
+                [
+                    *("detector", "category", "backbone", "setting", "seeds"),
+                    *METRICS,
+                    *("median fit", "paper"),
+                ],
+                [
+                    [
+                        *key,
+                        len(rows),
+                        *spreads(rows, METRICS),
+                        f"{np.median([row['fit_s'] for row in rows]):.0f} s",
+                        PAPERS.get((key[0], key[1], key[2].split(" ")[0]), ""),
+                    ]
+                    for key, rows in floor_first(grouped(results.rows, 4))
+                ],
+            ),
+        },
     )
+
+
+def floor_first(groups):
+    """Groups of rows in order, what needs no learning first."""
+    return sorted(groups, key=lambda group: (group[0][0] not in NO_LEARNING, group[0]))
 
 
 def write_filtering(results):
@@ -258,6 +281,8 @@ def write_filtering(results):
         for key, rows in grouped(results.rows, 4)
         if all(figures[0] in row for row in rows)
     ]
+    if not lines:
+        return
     Results("filtering").write_table(
         "What the filter does to drawn defects",
         "python benchmarks/accuracy.py --detectors SelfSupervisedAE",
@@ -320,11 +345,11 @@ def run_one_class(arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    data_arguments(parser)
-    parser.add_argument("--detectors", nargs="+", choices=MEASURED, default=list(DETECTORS))
-    parser.add_argument("--categories", nargs="+", help="all below --data unless given")
-    parser.add_argument("--backbones", nargs="+", default=["tf_efficientnet_lite0", "resnet18"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    run_arguments(parser, seeds=range(3))
+    parser.set_defaults(backbones=list(BACKBONES))
+    parser.add_argument(
+        "--detectors", nargs="+", choices=MEASURED, default=[*DETECTORS, *COMPOSITES]
+    )
     parser.add_argument("--max-epochs", type=int, help="the default's unless given")
     parser.add_argument(
         "--one-class",

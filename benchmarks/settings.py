@@ -8,8 +8,8 @@ import argparse
 
 import numpy as np
 import torch
-from _common import Results, backbones, data_arguments, has_backbone
-from accuracy import NO_BACKBONE, UntouchedFeatures, UntouchedUnscaledFeatures, fit, spread
+from _common import NO_BACKBONE, Results, backbones, data_arguments, fit, has_backbone, spread
+from accuracy import UntouchedFeatures, UntouchedUnscaledFeatures
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 

@@ -1,10 +1,13 @@
 """Benchmarks can be started, and know every detector."""
 
+import argparse
 import importlib.util
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.utils import Bunch
 
 from skanomaly.utils import all_detectors
 
@@ -53,3 +56,50 @@ def test_settings_are_parameters(start):
             changed = dict(changed)
             made = changed.pop("make", settings.DETECTORS[detector])()
             made.set_params(**changed)._validate_params()
+
+
+@pytest.mark.parametrize("name", ["few_shot", "dirty", "growing"])
+def test_detectors_take_seed_and_backbone_in_all_parts(name, start):
+    module = start(name)
+    for make in module.DETECTORS.values():
+        found = module.made(make, backbone="resnet18", random_state=3).get_params()
+        last = [(key.rpartition("__")[2], value) for key, value in found.items()]
+        assert {value for key, value in last if key == "backbone"} == {"resnet18"}
+        assert {value for key, value in last if key == "random_state"} == {3}
+
+
+def test_categories_that_are_not_there_are_skipped(start, tmp_path, capsys):
+    (tmp_path / "textures" / "paper" / "train").mkdir(parents=True)
+    found = argparse.Namespace(data=tmp_path / "mvtec", textures=tmp_path / "textures")
+    roots = start("_common").roots_of(found, ["bottle", "paper"])
+    assert roots == {"paper": tmp_path / "textures"}
+    assert "bottle is skipped" in capsys.readouterr().out
+
+
+def test_means_are_of_what_was_measured_everywhere(start):
+    rows = {
+        "A, bottle, x, seed 0": {"AUPRO": 0.5},
+        "A, grid, x, seed 0": {"AUPRO": 0.7},
+        "A, grid, x, seed 1": {"AUPRO": 0.9},
+        "B, grid, x, seed 0": {"AUPRO": 0.9},
+    }
+    means = start("_common").means_over(rows, ["bottle", "grid"], at=1)
+    assert means == {("A", "x"): [{"AUPRO": pytest.approx(0.6)}]}
+
+
+@pytest.mark.parametrize("kind", ["drawn", "real"])
+def test_planted(kind, start):
+    module = start("dirty")
+    rng = np.random.default_rng(0)
+    train = list(rng.integers(0, 256, (20, 64, 64, 3), dtype=np.uint8))
+    images = list(rng.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8))
+    test = Bunch(images=images, target=np.array([1, 1, -1, -1, -1, -1]))
+    planted = module.Planted(kind, train, test, seed=0)
+    changed = [i for i in range(20) if not np.array_equal(planted.images[i], train[i])]
+    assert changed == sorted(planted.places)
+    assert len(changed) == 2
+    assert planted.images[changed[0]].dtype == np.uint8
+    assert len(planted.tested) == (6 if kind == "drawn" else 4)
+    scores = np.zeros(20)
+    scores[[changed[0], next(i for i in range(20) if i not in changed)]] = -1
+    assert planted.precision(scores) == 0.5
