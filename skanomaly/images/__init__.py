@@ -1,6 +1,14 @@
 """What a batch of images is: lazy files, reading, checks, regions of interest, the data set."""
 
-from ._checks import check_channels, check_images, check_values, path_of, range_of, to_array
+from ._checks import (
+    check_channels,
+    check_images,
+    check_values,
+    checked_value_range,
+    path_of,
+    range_of,
+    to_array,
+)
 from ._dataset import MAX_BYTES_IN_MEMORY, ImageBatch, ImageDataset
 from ._files import ImageFiles
 from ._listing import IMAGE_SUFFIXES
@@ -21,6 +29,7 @@ __all__ = [
     "check_channels",
     "check_images",
     "check_values",
+    "checked_value_range",
     "path_of",
     "range_of",
     "read_image",

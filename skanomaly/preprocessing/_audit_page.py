@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from base64 import b64encode
 from html import escape
 from io import BytesIO
@@ -79,23 +80,30 @@ def printable(name):
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def details(audit, i):
-    """What was found about an image, as pairs of a flag and a sentence."""
-    found = {"anomalous": "", "bright": "brightness", "dark": "brightness", "blurred": "sharpness"}
+def _details(audit, i):
+    """The flags of an image, each with what is behind it as HTML."""
     for flag, marked in audit.flags.items():
         if not marked[i]:
             continue
         if flag == "unreadable":
-            yield flag, audit.reasons[i]
+            yield flag, escape(printable(audit.reasons[i]))
         elif flag == "size":
             yield flag, "{} x {}".format(*audit.sizes[i])
         elif flag == "duplicate":
-            yield flag, f"of {printable(audit.names[audit.duplicate_of[i]])}"
-        elif flag == "anomalous":
-            yield flag, ""
+            other = audit.duplicate_of[i]
+            yield flag, f'of <a href="#i{other}">{_name(audit, other)}</a>'
+        elif flag == "blurred":
+            share = audit.sharpness[i] / np.nanmedian(audit.sharpness)
+            yield flag, f"{share:.0%} of the usual sharpness"
+        elif flag in ("dark", "bright"):
+            usual = np.nanmedian(audit.brightness)
+            yield flag, f"{audit.brightness[i]:.2f}, usual {usual:.2f}"
         else:
-            values = audit[found[flag]]
-            yield flag, f"{values[i]:.3g}, usual {np.nanmedian(values):.3g}"
+            yield flag, ""
+
+
+def _name(audit, i):
+    return escape(printable(os.path.basename(audit.names[i])))
 
 
 def _choice(name, count, checked=False):
@@ -109,11 +117,10 @@ def _choice(name, count, checked=False):
 def _figure(audit, rank, i, overlays):
     flags = [flag for flag, marked in audit.flags.items() if marked[i]]
     classes = " ".join([*flags, *(["flagged"] if flags else [])])
-    path = escape(printable(audit.names[i]), quote=True)
-    name = path.replace("\\", "/").rsplit("/", 1)[-1]
+    path, name = escape(printable(audit.names[i])), _name(audit, i)
     found = [
-        f'<div><span class="flag {flag}">{flag}</span>{_linked(audit, i, flag, sentence)}</div>'
-        for flag, sentence in details(audit, i)
+        f'<div><span class="flag {flag}">{flag}</span>{detail}</div>'
+        for flag, detail in _details(audit, i)
     ]
     scored = ""
     if np.isfinite(audit.scores[i]):
@@ -123,12 +130,6 @@ def _figure(audit, rank, i, overlays):
         f'<figcaption><span class="number">{rank}.</span> <b title="{path}">{name}</b>'
         f"<div>{scored}</div>{''.join(found)}</figcaption></figure>"
     )
-
-
-def _linked(audit, i, flag, sentence):
-    if flag == "duplicate":
-        return f'<a href="#i{audit.duplicate_of[i]}">{escape(sentence)}</a>'
-    return escape(sentence)
 
 
 def _picture(audit, i, name, overlays):

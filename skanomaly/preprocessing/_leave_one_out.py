@@ -22,15 +22,16 @@ from ..maps import assemble_maps
 
 # Without a detector: images are looked at as by PatchCore, ...
 BACKBONE, LAYERS, NEIGHBORHOOD, IMAGE_SIZE, SMOOTHING = "tf_efficientnet_lite0", (2, 3), 3, 256, 4.0
-# ... and this is what its memories hold together, and how many there are at most.
-MAX_PATCHES, N_MEMORIES = 20_000, 8
+# ... and so many patches of all of them are what they are compared with.
+MAX_PATCHES = 10_000
 
 # Images that scales of levels are told by, side of the maps that are kept, images at once,
 # and distances that are held at a time.
 N_FOR_SCALE, MAP_SIDE, BATCH_SIZE, MAX_ELEMENTS = 64, 32, 16, 2**22
 
-# A Gaussian's deviation in units of its median absolute deviation, and the least of maps.
-PER_MAD, LEAST_DEVIATION = 1.482602, 1e-6
+# A Gaussian's deviation in units of its median absolute deviation; images' worth of weight that
+# the mean deviation has beside that of a position; and the least that counts.
+PER_MAD, PRIOR_IMAGES, LEAST_DEVIATION = 1.482602, 10, 1e-6
 
 
 def score_by_patches(X, chosen, group, random_state, *, value_range, device, n_jobs):
@@ -57,9 +58,9 @@ def score_by_patches(X, chosen, group, random_state, *, value_range, device, n_j
     features = encoder.to(device).extract(images, BATCH_SIZE, n_jobs)
     size = features.levels[0].shape[2:]
     rows = PatchRows(features)
-    memory = LeaveOutMemory(rows, group, random_state)
-    maps = [memory.distances(rows[i], group[i], device).view(size) for i in range(len(rows))]
-    return _scored(_in_units_of_others(torch.stack(maps).numpy()))
+    memory = LeaveOutMemory(rows, group, random_state, MAX_PATCHES).to(device)
+    maps = [memory.distances(rows[i], group[i]).view(size) for i in range(len(rows))]
+    return _scored(_in_usual_units(torch.stack(maps).numpy()))
 
 
 class PatchRows:
@@ -90,67 +91,55 @@ class PatchRows:
 class LeaveOutMemory:
     """Patches of all images, and how far others lie from those of other groups.
 
-    As many patches of each image, drawn at random, `MAX_PATCHES` together. Groups are dealt
-    out to several memories of two groups or more, so that each holds some of another group.
-
     Parameters
     ----------
     rows : sequence of tensor, each (n_patches, d)
-        Of each image.
+        Of each image, of which as many are drawn at random; `max_patches` together, or one of
+        each where there are more images.
     group : ndarray of int, shape (n,)
     random_state : RandomState
+    max_patches : int
     """
 
-    def __init__(self, rows, group, random_state):
-        groups, group_number = np.unique(group, return_inverse=True)
-        n_memories = max(1, min(N_MEMORIES, len(groups) // 2))
-        dealt = np.empty(len(groups), int)
-        dealt[random_state.permutation(len(groups))] = np.arange(len(groups)) % n_memories
-        of_image = dealt[group_number]
-        n_each = max(1, MAX_PATCHES // len(rows))
-        patches, owners, sizes = [], [], []
-        for memory in range(n_memories):
-            images = np.flatnonzero(of_image == memory)
-            for i in images.tolist():
-                own = rows[i]
-                drawn = random_state.permutation(len(own))[:n_each]
-                patches.append(own[torch.from_numpy(np.sort(drawn))])
-                owners.append(np.full(len(drawn), group[i]))
-            sizes.append(sum(map(len, patches)) - sum(sizes))
-        self.patches, self.sizes = torch.cat(patches), sizes
-        self.owners = torch.from_numpy(np.concatenate(owners))
-        self.half_squares = self.patches.square().sum(dim=1) / 2
+    def __init__(self, rows, group, random_state, max_patches):
+        n_each = max(1, max_patches // len(rows))
+        patches, owners = [], []
+        for i in range(len(rows)):
+            own = rows[i]
+            drawn = np.sort(random_state.permutation(len(own))[:n_each])
+            patches.append(own[torch.from_numpy(drawn)])
+            owners.append(np.full(len(drawn), group[i]))
+        self.patches, self.owners = torch.cat(patches), torch.from_numpy(np.concatenate(owners))
+        self.mean = self.patches.mean(dim=0)  # without it squares are larger, and round more
+        self.half_squares = (self.patches - self.mean).square().sum(dim=1) / 2
 
-    def distances(self, queries, group, device="cpu"):
-        """Mean over the memories of the distance to the nearest patch of another group.
+    def to(self, device):
+        """Move it to where distances are to be computed."""
+        for name in ("patches", "owners", "mean", "half_squares"):
+            setattr(self, name, getattr(self, name).to(device))
+        return self
+
+    def distances(self, queries, group):
+        """Distance of each query to the nearest patch of another group.
 
         Parameters
         ----------
         queries : tensor, shape (m, d)
         group : int
             Whose patches are left out.
-        device : torch.device, default="cpu"
-            Where to compute.
 
         Returns
         -------
         tensor, shape (m,), on the CPU
         """
-        self._move(device)
-        queries = queries.to(device)
+        queries = queries.to(self.mean.device)
         others = self.half_squares.masked_fill(self.owners == group, torch.inf)
-        found = []
+        centred, found = self.patches - self.mean, []
         for part in queries.split(max(1, MAX_ELEMENTS // len(others))):
-            half = torch.addmm(others, part, self.patches.T, alpha=-1)
-            nearest = torch.stack([own.argmin(dim=1) for own in half.split(self.sizes, dim=1)])
-            starts = np.cumsum([0, *self.sizes[:-1]])
-            nearest += torch.from_numpy(starts).to(device)[:, None]
-            found.append((part - self.patches[nearest]).norm(dim=2).mean(dim=0))
+            # |q - p|^2 / 2 without |q|^2, which is the same for all patches.
+            ranking = torch.addmm(others, part - self.mean, centred.T, alpha=-1)
+            found.append((part - self.patches[ranking.argmin(dim=1)]).norm(dim=1))
         return torch.cat(found).cpu()
-
-    def _move(self, device):
-        for name in ("patches", "owners", "half_squares"):
-            setattr(self, name, getattr(self, name).to(device))
 
 
 def score_by_detector(detector, X, chosen, group, cv, random_state):
@@ -208,13 +197,14 @@ def _naming(chosen):
         raise type(error)(error.reason, index=index, path=error.path) from error
 
 
-def _in_units_of_others(maps):
+def _in_usual_units(maps):
     """Maps (n, h, w) in robust deviations from the median of all at each position, smoothed."""
     median = np.median(maps, axis=0)
     deviation = PER_MAD * np.median(np.abs(maps - median), axis=0)
-    # A few images hardly tell a position's deviation, which is drawn to the mean of all.
-    deviation = (ndimage.gaussian_filter(deviation, 1) + deviation.mean()) / 2
-    return (maps - ndimage.gaussian_filter(median, 1)) / np.maximum(deviation, LEAST_DEVIATION)
+    n = len(maps)
+    deviation = n * ndimage.gaussian_filter(deviation, 1) + PRIOR_IMAGES * deviation.mean()
+    deviation = np.maximum(deviation / (n + PRIOR_IMAGES), LEAST_DEVIATION)
+    return (maps - ndimage.gaussian_filter(median, 1)) / deviation
 
 
 def _scored(maps):

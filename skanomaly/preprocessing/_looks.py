@@ -1,4 +1,4 @@
-"""What a single look at each image tells: its size, light and sharpness, a thumbnail, or why none."""
+"""What one look at each image tells: size, light, sharpness, a thumbnail, or why it cannot be."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ from PIL import Image
 from scipy import ndimage
 
 from ..exceptions import InvalidImageError
-from ..images import ImageFiles, check_channels, check_values, path_of, range_of, resized
-from ..images import seen_pixels, to_array
+from ..images import (
+    ImageFiles,
+    check_channels,
+    check_values,
+    path_of,
+    range_of,
+    resized,
+    seen_pixels,
+    to_array,
+)
 
 # Common scale of what is measured; sides of what is compared, and of what is shown.
 MEASURED, COMPARED, SHOWN = 512, 32, 160

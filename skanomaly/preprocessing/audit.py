@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral
 
 import numpy as np
@@ -9,8 +10,8 @@ from scipy.stats import rankdata
 from sklearn.utils import Bunch, check_random_state
 
 from .._atomic import replaced
-from ..images import check_images
-from ._audit_page import details, page, printable
+from ..images import check_images, checked_value_range
+from ._audit_page import page, printable
 from ._duplicates import joined_groups, near_duplicates
 from ._looks import look_at_all, names_of
 
@@ -227,22 +228,17 @@ def audit_images(
 
     Notes
     -----
-    Without a detector, images are brought to 256 x 256 pixels, and each of the 1,024
-    positions' features (``tf_efficientnet_lite0``, layers 2 and 3, averaged over 3 x 3) is
-    compared with up to 20,000 of all images', an equal share of each drawn at random:
-    those are dealt out to up to 8 memories, image by image, and a position's distance is
-    the mean of those to the nearest patch in each, as in robust memories [1]_, the image's
-    own group always left out. The maps are brought to one unit at each position by median
-    and robust deviation over the images, smoothed (4 pixels), and their maximum scores.
+    Without a detector, images are brought to 256 x 256 pixels, and the features of each of
+    1,024 positions (``tf_efficientnet_lite0``, layers 2 and 3, each averaged over 3 x 3 and
+    brought to a total variance of one) are compared with those of all images at up to 10,000
+    positions, equally many of each image and drawn at random, but not its own group's. The
+    distance to the nearest of them, in robust standard deviations from the median of all
+    images at that position, is the map, which is smoothed (4 pixels) and whose maximum scores.
 
-    It takes some 60 ms an image on one core, and holds features of .3 MB an image, in a
-    temporary file beyond 4 GiB, 10 kB an image of thumbnails and maps, and the images that
-    are being read. Comparing all pairs of thumbnails takes 4 s for 10,000 images, and grows
-    with the square of their number.
-
-    References
-    ----------
-    .. [1] "MeDS", ICML 2026, arXiv:2605.26676.
+    That takes some 50 ms an image on one core. Held are .3 MB of features an image, in a
+    temporary file beyond 4 GiB together; 15 kB of thumbnails and maps; and the images that
+    are being read, which are read twice. Comparing all pairs of thumbnails takes seconds for
+    10,000 images, and grows with the square of their number.
 
     Examples
     --------
@@ -260,7 +256,9 @@ def audit_images(
     X = check_images(X)
     _check(X, detector, groups, cv, cutoff, duplicate_distance)
     random_state = check_random_state(random_state)
-    value_range = getattr(detector, "value_range", None) if value_range is None else value_range
+    if value_range is None:
+        value_range = getattr(detector, "value_range", None)
+    value_range = checked_value_range(value_range)
     looks = look_at_all(X, value_range, n_jobs)
     chosen = np.flatnonzero([not look.reason for look in looks])
 
@@ -285,6 +283,13 @@ def audit_images(
         if found.maps is not None:
             maps = np.full((len(X), *found.maps.shape[1:]), np.nan, np.float32)
             maps[chosen] = found.maps
+    elif len(chosen):
+        warnings.warn(
+            f"all {len(chosen)} images that can be used are one group or near-duplicates, so that "
+            "there is nothing to compare them with and none is scored; pass more images, or a "
+            f"smaller duplicate_distance than {duplicate_distance}",
+            stacklevel=2,
+        )
     return _audit(X, looks, scores, maps, duplicate_of, group, cutoff)
 
 
