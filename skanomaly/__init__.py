@@ -11,6 +11,7 @@ from .images import ImageFiles
 # than everything else together.
 _LAZY = {
     **public_classes("detectors", "compose"),
+    "audit_images": "preprocessing.audit",
     "make_ensemble": "compose.ensemble_detector",
     "merge_detectors": "growing",
     "OnnxDetector": "deployment.onnx_detector",

@@ -19,6 +19,7 @@ from .deployment.onnx_export import export_onnx as export_onnx
 from .exceptions import InvalidImageError as InvalidImageError
 from .growing import merge_detectors as merge_detectors
 from .images._files import ImageFiles as ImageFiles
+from .preprocessing.audit import audit_images as audit_images
 
 __version__: str = ...
 

@@ -30,7 +30,7 @@ STOREYS = [
     ["_modules", "_holdout"],
     ["base", "growing"],
     ["detectors"],
-    ["compose", "_unwrap"],
+    ["compose", "preprocessing", "_unwrap"],
     ["metrics", "model_selection", "datasets"],
     ["plotting"],
     ["deployment"],

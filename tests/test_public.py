@@ -32,6 +32,7 @@ FOR_USERS = (
     ".maps",
     ".metrics",
     ".plotting",
+    ".preprocessing",
     ".synthesis",
     ".utils",
 )

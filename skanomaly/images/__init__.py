@@ -1,12 +1,20 @@
 """What a batch of images is: lazy files, reading, checks, regions of interest, the data set."""
 
-from ._checks import check_images, range_of
+from ._checks import (
+    check_channels,
+    check_images,
+    check_values,
+    checked_value_range,
+    path_of,
+    range_of,
+    to_array,
+)
 from ._dataset import MAX_BYTES_IN_MEMORY, ImageBatch, ImageDataset
 from ._files import ImageFiles
 from ._listing import IMAGE_SUFFIXES
 from ._reading import read_image, read_size
 from ._regions import Regions
-from ._resizing import resized
+from ._resizing import resized, seen_pixels
 from ._spill import allocated_array
 from ._stacking import stack
 
@@ -18,10 +26,16 @@ __all__ = [
     "ImageFiles",
     "Regions",
     "allocated_array",
+    "check_channels",
     "check_images",
+    "check_values",
+    "checked_value_range",
+    "path_of",
     "range_of",
     "read_image",
     "read_size",
     "resized",
+    "seen_pixels",
     "stack",
+    "to_array",
 ]
