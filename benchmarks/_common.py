@@ -247,7 +247,7 @@ def backbones(arguments):
 
 
 def memory_and_subspace(**memory):
-    """The ensemble of a memory, with these parameters, and a subspace."""
-    from skanomaly import PatchCore, SubspaceAD, make_ensemble
+    """The ensemble to start with, with these parameters of its memory."""
+    from skanomaly import make_ensemble
 
-    return make_ensemble(PatchCore(**memory), SubspaceAD())
+    return make_ensemble().set_params(**{f"memory__{name}": v for name, v in memory.items()})
