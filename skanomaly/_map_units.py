@@ -8,9 +8,10 @@ from scipy import ndimage
 
 from .images import resized
 
-# Images' worth of weight that the mean variance has beside that of a position, and standard
-# deviation of the Gaussian, in positions, that smooths what each position tells.
-PRIOR_IMAGES, SIGMA = 50, 1.0
+# Images' worth of weight that the mean over all positions has beside a position's own, of the
+# variance and of the mean, and standard deviation of the Gaussian, in positions, that smooths
+# what each position tells.
+PRIOR_OF_VARIANCE, PRIOR_OF_MEAN, SIGMA = 50, 5, 1.0
 
 
 class MapMoments:
@@ -67,15 +68,22 @@ class MapMoments:
         return tuple(term.sum(dim=(1, 2)) for term in terms)
 
     def _of(self, n, once, twice):
-        mean = once / n.clamp(min=1e-12)
-        within = (twice - n * mean.square()).clamp(min=0)  # sums of squared deviations
-        variance = within.sum() / n.sum()
-        if self.per_position:
-            variance = _smoothed(within + PRIOR_IMAGES * variance) / _smoothed(n + PRIOR_IMAGES)
-            mean = _smoothed(n * mean) / _smoothed(n).clamp(min=1e-12)
-        deviation = variance.sqrt()
+        mean = once.sum() / n.sum()
+        variance = twice.sum() / n.sum() - mean.square()
+        if self.per_position and float(n.max()) > 1:  # one image does not tell what it shares
+            own_mean = once / n.clamp(min=1e-12)
+            within = (twice - n * own_mean.square()).clamp(min=0)  # sums of squared deviations
+            n_free = (n - 1).clamp(min=0)
+            variance = within.sum() / n_free.sum()
+            prior = PRIOR_OF_VARIANCE
+            variance = _smoothed(within + prior * variance) / _smoothed(n_free + prior)
+            prior = PRIOR_OF_MEAN
+            mean = _smoothed(once + prior * mean) / _smoothed(n + prior)
+        elif self.per_position:
+            mean, variance = mean.expand(n.shape), variance.expand(n.shape)
+        deviation = variance.clamp(min=0).sqrt()
         # Where normal maps do not differ at all, their own unit is as good as any.
-        return mean + self.shift, torch.where(deviation > 1e-12, deviation, 1.0)
+        return mean + self.shift, torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0)
 
 
 def _smoothed(a):

@@ -90,8 +90,8 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         Units of the map: deviations from the mean of the maps of normal images that were
         kept out of training, over all positions or for each. "position" takes back what a
         map always has where it is, as at the image's border, beyond which a network sees
-        nothing; as few images tell it, the mean is smoothed over neighbours, and the
-        deviation drawn to that over all. None leaves the map as it is.
+        nothing; as few images tell it, both are smoothed over neighbours and drawn to those
+        over all. None leaves the map as it is.
     false_alarm_rate : float in (0, 0.5)
         Share of new normal images that may be called anomalous; sets `offset_`.
     validation_fraction : float in (0, 1)

@@ -5,7 +5,7 @@ from numpy.testing import assert_allclose
 from scipy import ndimage
 
 from skanomaly import SubspaceAD
-from skanomaly._map_units import PRIOR_IMAGES, SIGMA, MapMoments, in_units
+from skanomaly._map_units import PRIOR_OF_MEAN, PRIOR_OF_VARIANCE, SIGMA, MapMoments, in_units
 from skanomaly.datasets import make_texture_defects
 
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.ThresholdWarning")
@@ -27,11 +27,11 @@ def moments_of(phi, per_position, regions=None):
 
 
 def slow_moments(phi):
-    mean, within = phi.mean(axis=0), ((phi - phi.mean(axis=0)) ** 2).sum(axis=0)
-    total = within.sum() / phi.size
-    smooth = lambda a: ndimage.gaussian_filter(a, SIGMA)  # noqa: E731
-    variance = smooth((within + PRIOR_IMAGES * total) / (len(phi) + PRIOR_IMAGES))
-    return smooth(mean), np.sqrt(variance)
+    n, smooth = len(phi), lambda a: ndimage.gaussian_filter(a, SIGMA)
+    variance = phi.var(axis=0, ddof=1)
+    p, q = PRIOR_OF_VARIANCE / (n - 1 + PRIOR_OF_VARIANCE), PRIOR_OF_MEAN / (n + PRIOR_OF_MEAN)
+    variance = smooth((1 - p) * variance + p * variance.mean())
+    return smooth((1 - q) * phi.mean(axis=0) + q * phi.mean()), np.sqrt(variance)
 
 
 def test_over_all_positions():
@@ -56,6 +56,20 @@ def test_a_map_left_out_is_judged_by_the_others():
     for own, i in zip(left_out, (4, 5)):
         mean, deviation = slow_moments(np.delete(phi, i, axis=0))
         assert_allclose(own, (phi[i] - mean) / deviation, rtol=1e-4)
+
+
+def test_of_two_maps_each_is_judged_by_the_other_as_a_whole():
+    phi = maps(2)
+    left_out = moments_of(phi, per_position=True).left_out(torch.from_numpy(phi), [None] * 2)
+    for own, other, found in zip(phi, phi[::-1], left_out):
+        assert_allclose(found, (own - other.mean()) / other.std(), rtol=1e-4, atol=1e-5)
+
+
+def test_one_map_tells_a_unit_for_all_positions():
+    phi = maps(1)
+    mean, deviation = moments_of(phi, per_position=True).mean_and_deviation()
+    assert_allclose(mean, np.full((6, 8), phi.mean()), rtol=1e-9)
+    assert_allclose(deviation, np.full((6, 8), phi.std()), rtol=1e-6)
 
 
 @pytest.mark.parametrize("per_position", [False, True])

@@ -46,6 +46,8 @@ class PaDiM(OnePassDetector):
     image_size : int, (int, int) or None
         Height and width that the network sees; None keeps each image's own,
         which must then be one.
+    standardize : {"global", "position"} or None
+        Units of the map. None are those of the distance, which has each position's own.
 
     Attributes
     ----------
@@ -79,6 +81,7 @@ class PaDiM(OnePassDetector):
     shrinkage: float | str = parameter(
         "auto", StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")
     )
+    standardize = None
 
     _grown = ("gaussian_",)
     _small_parameters = {"n_features": 20}

@@ -235,10 +235,10 @@ def audit_images(
     distance to the nearest of them, in robust standard deviations from the median of all
     images at that position, is the map, which is smoothed (4 pixels) and whose maximum scores.
 
-    That takes some 70 ms an image on one core, reading included. Held are .3 MB of features an image, in a
-    temporary file beyond 4 GiB together; 15 kB of thumbnails and maps; and the images that
-    are being read, which are read twice. Comparing all pairs of thumbnails takes seconds for
-    10,000 images, and grows with the square of their number.
+    That takes some 70 ms an image on one core, reading included. Held are .3 MB of features
+    an image, in a temporary file beyond 4 GiB together; 15 kB of thumbnails and maps; and the
+    images that are being read, which are read twice. Comparing all pairs of thumbnails takes
+    seconds for 10,000 images, and grows with the square of their number.
 
     Examples
     --------
