@@ -18,7 +18,6 @@ from threadpoolctl import threadpool_limits
 from skanomaly.datasets import load_mvtec_ad
 from skanomaly.features import FeaturePyramid, PatchBank, k_center_greedy
 from skanomaly.features._k_center import _LazyGreedy
-from skanomaly.features._memory import _project
 from skanomaly.images import ImageDataset
 
 MEMORY = 20_000
@@ -37,9 +36,9 @@ def extract_patches(arguments):
 
 def projected(patches, d, seed=0):
     """Of d dimensions, fewer or more than the patches have."""
+    if d == patches.shape[1]:
+        return patches
     random_state = np.random.RandomState(seed)
-    if d <= patches.shape[1]:
-        return _project(patches, d, random_state)
     matrix = random_state.standard_normal((patches.shape[1], d)) / np.sqrt(d)
     return patches @ matrix.astype(np.float32)
 

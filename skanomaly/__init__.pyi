@@ -311,7 +311,7 @@ class PaDiM(BaseImageDetector):
         value_range: tuple[float, float] | None = None,
         smoothing: float = 4.0,
         score_reduction: str | float = 'max',
-        standardize: str | None = 'position',
+        standardize: str | None = None,
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
         batch_size: int = 16,

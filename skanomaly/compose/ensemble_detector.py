@@ -78,8 +78,8 @@ class EnsembleDetector(BaseImageDetector, Composition):
     ...                             random_state=0)
     >>> members = [("memory", PatchCore(image_size=128)), ("subspace", SubspaceAD(image_size=128))]
     >>> detector = EnsembleDetector(members, image_size=128, random_state=0).fit(train.images)
-    >>> detector.predict(test.images)
-    array([ 1,  1, -1, -1])
+    >>> detector.transform(test.images).shape
+    (4, 128, 128)
     """
 
     detectors: list = parameter(MISSING, list, tuple, kw_only=False)

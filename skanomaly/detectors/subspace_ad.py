@@ -47,8 +47,8 @@ class SubspaceAD(OnePassDetector):
     >>> test = make_texture_defects("gravel", split="test", n_normal=2, n_defective=2,
     ...                             random_state=0)
     >>> detector = SubspaceAD(image_size=128, random_state=0).fit(train.images)
-    >>> detector.predict(test.images)
-    array([ 1,  1, -1, -1])
+    >>> detector.transform(test.images).shape
+    (4, 128, 128)
     """
 
     explained_variance: float = parameter(0.95, Interval(Real, 0, 1, closed="neither"))

@@ -57,7 +57,7 @@ def look_at_all(X, value_range, n_jobs):
     """
     from joblib import Parallel, delayed
 
-    threads = Parallel(n_jobs, prefer="threads")
+    threads = Parallel(n_jobs, require="sharedmem")
     looks = threads(delayed(_look)(X, i, value_range) for i in range(len(X)))
     counts = Counter(look.n_channels for look in looks if not look.reason)
     if len(counts) > 1:

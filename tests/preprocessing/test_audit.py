@@ -194,6 +194,23 @@ def test_any_estimator_with_scores_will_do(images, monkeypatch):
     assert found.maps is None
 
 
+def test_equal_scores_are_equally_rare():
+    pixels = np.random.default_rng(0).permuted([np.arange(256, dtype=np.uint8)] * 5, axis=1)
+    found = audit_images(pixels.reshape(5, 16, 16), Brightness(), cv=5, random_state=0)
+    assert_array_equal(found.scores, 0)
+    assert_array_equal(found.p_values, 1)
+    assert not found.flags.anomalous.any()
+
+
+def test_scores_that_are_no_numbers_are_an_error_that_names_the_image(images):
+    class Broken(Brightness):
+        def score_samples(self, X):
+            return np.where([x.shape == (80, 96) for x in X], np.nan, 1.0)
+
+    with pytest.raises(ValueError, match=f"Broken gives image {WIDE} the score nan"):
+        audit_images(images, Broken(), cv=2, random_state=0)
+
+
 def test_images_of_one_group_are_not_compared(images):
     X = [*images[:10], images[16], np.roll(images[16], 7, axis=1)]  # no near-duplicates
     apart = audit_images(X, random_state=0)
