@@ -11,7 +11,7 @@ from .images import resized
 # Images' worth of weight that the mean over all positions has beside a position's own, of the
 # variance and of the mean, and standard deviation of the Gaussian, in positions, that smooths
 # what each position tells.
-PRIOR_OF_VARIANCE, PRIOR_OF_MEAN, SIGMA = 50, 5, 1.0
+PRIOR_OF_VARIANCE, PRIOR_OF_MEAN, SIGMA = 50, 1, 1.0
 
 
 class MapMoments:
