@@ -363,7 +363,9 @@ def test_signals(number, status, models, textures, tmp_path):
         assert process.poll() is None
     process.send_signal(number)
     _, shown = process.communicate()
-    assert process.returncode == status
+    # CPython ends by SIGINT if the interrupt passed through an exec of text, as of a class
+    # that is being imported then, though it was caught afterwards.
+    assert process.returncode in (status, -signal.SIGINT)
     assert b"Traceback" not in shown
     assert f"stopped by {number.name}".encode() in shown
     assert out.read_text() == "old"

@@ -248,10 +248,11 @@ def make_ensemble(*detectors, **parameters):
 
     Notes
     -----
-    What to start with has memory and subspace on the layers (1, 2, 3), 4,000 patches
-    of up to 60,000, ``combination="norm"``, in which the memory counts four times as much as the subspace,
-    ``smoothing=3.0`` and ``score_reduction=0.001``. All this was chosen on the test images of the
-    development categories (bottle, grid, leather, magnetic tiles, two kinds of paper).
+    What to start with has memory and subspace on the layers (1, 2, 3), 4,000 patches of up
+    to 60,000, ``combination="norm"``, in which the memory counts four times as much as the
+    subspace, ``smoothing=3.0`` and ``score_reduction=0.001``. All this was chosen on the test
+    images of the development categories (bottle, grid, leather, magnetic tiles, two kinds of
+    paper).
 
     Examples
     --------
