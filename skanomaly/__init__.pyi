@@ -60,6 +60,7 @@ class FastFlow(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    is_provisional_: Any
     map_mean_: Any
     map_deviation_: Any
     n_channels_in_: Any
@@ -137,6 +138,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    is_provisional_: Any
     map_mean_: Any
     map_deviation_: Any
     n_channels_in_: Any
@@ -195,6 +197,7 @@ class LocalContrast(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    is_provisional_: Any
     map_mean_: Any
     map_deviation_: Any
     n_channels_in_: Any
@@ -242,6 +245,7 @@ class MedianDifference(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    is_provisional_: Any
     map_mean_: Any
     map_deviation_: Any
     n_channels_in_: Any
@@ -294,10 +298,13 @@ class PaDiM(BaseImageDetector):
     required_size_: Any
     encoder_: Any
     min_image_size_: Any
+    n_images_: Any
+    n_before_: Any
     offset_: Any
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    is_provisional_: Any
     map_mean_: Any
     map_deviation_: Any
     n_channels_in_: Any
@@ -378,6 +385,7 @@ class PatchAE(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    is_provisional_: Any
     map_mean_: Any
     map_deviation_: Any
     n_channels_in_: Any
@@ -453,10 +461,13 @@ class PatchCore(BaseImageDetector):
     scale_: Any
     encoder_: Any
     min_image_size_: Any
+    n_images_: Any
+    n_before_: Any
     offset_: Any
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    is_provisional_: Any
     map_mean_: Any
     map_deviation_: Any
     n_channels_in_: Any
@@ -541,6 +552,7 @@ class PatchLatentSVM(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    is_provisional_: Any
     map_mean_: Any
     map_deviation_: Any
     n_channels_in_: Any
@@ -617,6 +629,7 @@ class PatchReconstruction(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    is_provisional_: Any
     map_mean_: Any
     map_deviation_: Any
     n_channels_in_: Any
@@ -698,6 +711,7 @@ class PatchRestoration(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    is_provisional_: Any
     map_mean_: Any
     map_deviation_: Any
     n_channels_in_: Any
@@ -781,6 +795,7 @@ class SelfSupervisedAE(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    is_provisional_: Any
     map_mean_: Any
     map_deviation_: Any
     n_channels_in_: Any
@@ -856,6 +871,7 @@ class SPADE(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    is_provisional_: Any
     map_mean_: Any
     map_deviation_: Any
     n_channels_in_: Any
@@ -913,10 +929,13 @@ class SubspaceAD(BaseImageDetector):
     subspace_: Any
     encoder_: Any
     min_image_size_: Any
+    n_images_: Any
+    n_before_: Any
     offset_: Any
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    is_provisional_: Any
     map_mean_: Any
     map_deviation_: Any
     n_channels_in_: Any
@@ -981,6 +1000,7 @@ class EnsembleDetector(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    is_provisional_: Any
     map_mean_: Any
     map_deviation_: Any
     n_channels_in_: Any
@@ -1045,6 +1065,7 @@ class FeatureOutlierDetector(BaseImageDetector):
     validation_scores_: Any
     validation_maxima_: Any
     map_threshold_: Any
+    is_provisional_: Any
     map_mean_: Any
     map_deviation_: Any
     n_channels_in_: Any

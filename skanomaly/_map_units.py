@@ -8,6 +8,9 @@ from scipy import ndimage
 
 from .images import resized
 
+# Fewer images tell one unit for all positions.
+MIN_IMAGES = 3
+
 # Images' worth of weight that the mean over all positions has beside a position's own, of the
 # variance and of the mean, and standard deviation of the Gaussian, in positions, that smooths
 # what each position tells.
@@ -25,6 +28,7 @@ class MapMoments:
     def __init__(self, per_position):
         self.per_position = per_position
         self.n = self.sum = self.sum_of_squares = 0.0
+        self.n_images = 0
         self.shift = None  # near the mean, for the sums' precision
 
     def add(self, phi, regions):
@@ -37,7 +41,8 @@ class MapMoments:
             Pixels that count of each image, of its own size.
         """
         if self.shift is None:
-            self.shift, self.grid = float(phi.double().mean()), phi.shape[1:]
+            self.shift, self.grid = float(phi.cpu().double().mean()), phi.shape[1:]
+        self.n_images += len(phi)
         n, once, twice = self._terms(phi, regions)
         self.n = self.n + n.sum(dim=0)
         self.sum = self.sum + once.sum(dim=0)
@@ -45,7 +50,7 @@ class MapMoments:
 
     def mean_and_deviation(self):
         """Of all maps: two arrays of float64, (h, w) or ()."""
-        mean, deviation = self._of(self.n, self.sum, self.sum_of_squares)
+        mean, deviation = self._of(self.n, self.sum, self.sum_of_squares, self.n_images)
         return mean.cpu().numpy(), deviation.cpu().numpy()
 
     def left_out(self, phi, regions):
@@ -55,35 +60,40 @@ class MapMoments:
             others = self.n - n, self.sum - once, self.sum_of_squares - twice
             if float(others[0].sum()) <= 0:
                 others = self.n, self.sum, self.sum_of_squares
-            mean, deviation = (_on_grid(a[None], own.shape)[0] for a in self._of(*others))
+            units = self._of(*others, self.n_images)
+            mean, deviation = (_on_grid(a[None], own.shape)[0].to(own.device) for a in units)
             found.append((own - mean) / deviation)
         return torch.stack(found).float()
 
     def _terms(self, phi, regions):
+        phi = phi.cpu().double() - self.shift  # as not every device has double precision
         weights = weights_of(regions, phi)
-        phi = phi.double() - self.shift
         terms = weights, weights * phi, weights * phi.square()
         if self.per_position:
             return tuple(_on_grid(term, self.grid) for term in terms)
         return tuple(term.sum(dim=(1, 2)) for term in terms)
 
-    def _of(self, n, once, twice):
+    def _of(self, n, once, twice, n_images):
         mean = once.sum() / n.sum()
         variance = twice.sum() / n.sum() - mean.square()
-        if self.per_position and float(n.max()) > 1:  # one image does not tell what it shares
-            own_mean = once / n.clamp(min=1e-12)
-            within = (twice - n * own_mean.square()).clamp(min=0)  # sums of squared deviations
-            n_free = (n - 1).clamp(min=0)
-            variance = within.sum() / n_free.sum()
-            prior = PRIOR_OF_VARIANCE
-            variance = _smoothed(within + prior * variance) / _smoothed(n_free + prior)
-            prior = PRIOR_OF_MEAN
-            mean = _smoothed(once + prior * mean) / _smoothed(n + prior)
-        elif self.per_position:
-            mean, variance = mean.expand(n.shape), variance.expand(n.shape)
+        if self.per_position:
+            n_free = torch.where(n > 1.5, n - 1, 0.0)  # one image does not tell how others differ
+            # Of two, each would be judged by a single one.
+            if n_images >= MIN_IMAGES and float(n_free.sum()) >= 1:
+                mean, variance = self._at_each_position(n, once, twice, n_free, mean)
+            else:
+                mean, variance = mean.expand(n.shape), variance.expand(n.shape)
         deviation = variance.clamp(min=0).sqrt()
         # Where normal maps do not differ at all, their own unit is as good as any.
         return mean + self.shift, torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0)
+
+    def _at_each_position(self, n, once, twice, n_free, mean):
+        within = (twice - once.square() / n.clamp(min=1e-12)).clamp(min=0)
+        within = torch.where(n_free > 0, within, 0.0)  # sums of squared deviations
+        prior = PRIOR_OF_VARIANCE
+        variance = _smoothed(within + prior * within.sum() / n_free.sum())
+        variance = variance / _smoothed(n_free + prior)
+        return _smoothed(once + PRIOR_OF_MEAN * mean) / _smoothed(n + PRIOR_OF_MEAN), variance
 
 
 def _smoothed(a):
@@ -137,5 +147,5 @@ def weights_of(regions, phi):
     for own, region in zip(weights, regions):
         if region is not None:
             whole = torch.from_numpy(region)[None, None].float()
-            own.copy_(resized(whole, tuple(own.shape))[0, 0])
+            own.copy_(resized(whole, tuple(own.shape))[0, 0].clamp(0, 1))
     return weights

@@ -119,6 +119,8 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
     map_threshold_ : float
         Map value that `false_alarm_rate` of new normal images exceed somewhere;
         ``-offset_`` if the score is the map's maximum.
+    is_provisional_ : bool
+        Whether `validation_scores_` are of a single training image, moved by a pixel.
     map_mean_ : ndarray, shape () or (h, w), float64
         What `standardize` subtracts, if it does.
     map_deviation_ : ndarray, of that shape
@@ -334,8 +336,9 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         """Conformal p-value of each image: how rare its score is among normal images.
 
         If the image is as normal as those that set the threshold, its p-value is uniform
-        on (0, 1], whatever the scores' distribution: the share of p-values up to 0.01 is 1 %.
-        Only ranks count, so that values of different detectors may be compared.
+        on 1 / (n + 1), 2 / (n + 1), ..., 1, whatever the scores' distribution, n being the
+        number of those: the share of p-values up to 0.05 is 5 %, or less. Only ranks count,
+        so that values of different detectors may be compared.
 
         Parameters
         ----------
@@ -348,10 +351,12 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         -------
         ndarray, shape (n,), float64, in (0, 1]
             Low = anomalous. Ties with the scores kept from `fit` or `calibrate` are broken
-            at random, by `random_state`.
+            at random, by `random_state` if it is an int.
         """
         now = self._as_it_is()
-        random_state = check_random_state(self.random_state)
+        # No object's state may move, as scoring changes nothing.
+        seed = self.random_state if isinstance(self.random_state, Integral) else 0
+        random_state = np.random.RandomState(seed)
         return conformal_p_values(now._scores(X, roi), now.validation_scores_, random_state)
 
     def detect(self, X, *, roi=None):
@@ -506,7 +511,7 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         else:
             maps, sizes = self._maps_of_shifted(images)
             of_each = regions.subset([0] * len(sizes))
-            self._judge_by([(maps, sizes)], lambda: [(maps, sizes)], of_each, warn_of_one)
+            self._judge_by([(maps, sizes)], lambda: [(maps, sizes)], of_each, provisional=True)
 
     def _maps_of_shifted(self, images):
         """Maps of an image and of itself moved by a pixel: the least that others differ by."""
@@ -545,16 +550,19 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
                 "threshold as X_val"
             )
 
-    def _judge_by(self, batches, again, regions, warn=warn_of_few):
+    def _judge_by(self, batches, again, regions, provisional=False):
         """Set units of maps and thresholds from normal images that were not learnt from.
 
         `batches` are their maps as the method gives them; `again()` gives these anew.
         """
+        self.is_provisional_ = False
         batches = ((self._combined(maps), sizes) for maps, sizes in batches)
         if self.standardize is not None:
-            moments = MapMoments(self.standardize == "position")
+            moments = MapMoments(self.standardize == "position" and not provisional)
             for maps, _, of_batch in with_regions(batches, regions):
-                moments.add(joined(maps), of_batch)
+                phi = joined(maps)
+                self._require_finite(phi, regions.indices[moments.n_images :])
+                moments.add(phi, of_batch)
             self.map_mean_, self.map_deviation_ = moments.mean_and_deviation()
             batches = ((self._combined(maps), sizes) for maps, sizes in again())
             if moments.per_position:
@@ -562,23 +570,36 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
                 batches = ((moments.left_out(joined(phi), own), sizes) for phi, sizes, own in found)
             else:
                 batches = ((self._in_units(maps), sizes) for maps, sizes in batches)
-        self._add_validation(batches, regions, warn)
+        self._add_validation(batches, regions, provisional)
 
-    def _add_validation(self, batches, regions, warn=warn_of_few):
+    def _add_validation(self, batches, regions, provisional=False):
         """Set the thresholds from the maps of images not learnt from, beside earlier ones."""
         found = ((score, m.max()) for m, score in self._assembled(batches, regions))
         scores, maxima = np.array(list(found), dtype=float).T
         none = np.empty(0)
         for name, new in (("validation_scores_", scores), ("validation_maxima_", maxima)):
-            setattr(self, name, np.append(getattr(self, name, none), new)[-MAX_SCORES_KEPT:])
-        self._set_thresholds(warn)
+            earlier = none if self.is_provisional_ else getattr(self, name, none)
+            setattr(self, name, np.append(earlier, new)[-MAX_SCORES_KEPT:])
+        self.is_provisional_ = provisional
+        self._set_thresholds()
 
-    def _set_thresholds(self, warn=warn_of_few):
+    def _set_thresholds(self):
         rate = self.false_alarm_rate
         self.offset_ = quantile_of_new(self.validation_scores_, rate)
         self.map_threshold_ = -quantile_of_new(-self.validation_maxima_, rate)
         self.fitted_parameters_ = copy.deepcopy(self._parameters_that_affect("maps", "scores"))
+        warn = warn_of_one if self.is_provisional_ else warn_of_few
         warn(len(self.validation_scores_), rate)
+
+    def _require_finite(self, maps, indices):
+        for phi, index in zip(maps, indices):
+            if not torch.isfinite(phi).all():
+                raise NonFiniteMapError(
+                    f"the map that {type(self).__name__} gives of it is not finite; the "
+                    "detector's state is damaged, or the image lies far outside what it was "
+                    "fitted on: fit anew",
+                    index=int(index),
+                )
 
     def _as_it_is(self, *checked):
         """This detector at this moment, whatever another thread's fit makes of it meanwhile."""
@@ -709,13 +730,8 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
                 anomaly_map = next(finished)
                 counted = anomaly_map if region is None else anomaly_map[torch.from_numpy(region)]
                 score = -float(reduce_maps(counted.reshape(1, -1), self.score_reduction))
-                if not (np.isfinite(score) and torch.isfinite(anomaly_map).all()):
-                    raise NonFiniteMapError(
-                        f"the map that {type(self).__name__} gives of it is not finite; the "
-                        "detector's state is damaged, or the image lies far outside what it was "
-                        "fitted on: fit anew",
-                        index=int(regions.indices[start + i]),
-                    )
+                finite = anomaly_map if np.isfinite(score) else anomaly_map * torch.nan
+                self._require_finite([finite], regions.indices[start + i :])
                 yield anomaly_map.numpy(), score
                 del anomaly_map, counted
             start += len(sizes)

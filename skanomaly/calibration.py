@@ -50,8 +50,9 @@ def quantile_of_new(scores, share):
 def conformal_p_values(scores, reference, random_state):
     """How rare scores are among those of normal images, by rank.
 
-    With ties broken at random, as if each score were one more of the reference's source,
-    the p-value is uniform on (0, 1] whatever their distribution.
+    Of n normal scores and one more of the same source, the new one's rank from below is
+    equally often 1, 2, ... or n + 1, whatever their distribution; the p-value is the rank
+    divided by n + 1. So p-values up to .01 need 99 normal scores.
 
     Parameters
     ----------
@@ -59,23 +60,22 @@ def conformal_p_values(scores, reference, random_state):
     reference : ndarray, shape (n,)
         Of normal images that were not learnt from; higher = more normal.
     random_state : RandomState
+        Breaks ties.
 
     Returns
     -------
-    ndarray, shape (m,), float64, in (0, 1]
+    ndarray, shape (m,), float64, in [1 / (n + 1), 1]
         Low = anomalous.
 
     References
     ----------
     V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World", Springer,
-    2005 (smoothed conformal p-values).
+    2005 (conformal p-values).
     """
     reference = np.sort(reference)
     below = np.searchsorted(reference, scores, side="left")
     ties = np.searchsorted(reference, scores, side="right") - below
-    # Of all scores that are equal, the new one's rank is any; 1 - [0, 1) is in (0, 1].
-    rank = below + (1 - random_state.random_sample(len(scores))) * (ties + 1)
-    return rank / (len(reference) + 1)
+    return (1 + below + random_state.randint(ties + 1)) / (len(reference) + 1)
 
 
 def verdicts(scores, offset):

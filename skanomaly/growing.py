@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from ._random import drawing_from, seeded_generator
-from .base import BaseImageDetector
+from .base import MAX_SCORES_KEPT, BaseImageDetector
 
 
 class GrowingDetector(BaseImageDetector):
@@ -22,8 +22,16 @@ class GrowingDetector(BaseImageDetector):
     ``_absorb(others)``
         Take in what other detectors of its class with equal parameters have learnt.
 
-    Both may change the attributes named in ``_grown`` in place, which are copies then.
-    What has to be equal before others are absorbed is what ``_kind_of_state()`` gives.
+    Its ``_fit_images`` sets ``n_images_``. Both may change the attributes named in
+    ``_grown`` in place, which are copies then. What has to be equal before others are
+    absorbed is what ``_kind_of_state()`` gives.
+
+    Attributes
+    ----------
+    n_images_ : int
+        Images learnt from so far.
+    n_before_ : ndarray, shape (n_validation,), int64
+        Images that had been learnt from when each of `validation_scores_` was found.
     """
 
     _grown: ClassVar[tuple] = ()
@@ -33,11 +41,11 @@ class GrowingDetector(BaseImageDetector):
 
         They are scored first, by what has not seen them, and these scores join those that
         set the threshold; then all of them are learnt from. So a stream of single images
-        keeps the threshold honest too. Scores from when less was known stay as they were
-        and are rather low, so that a threshold from few images at first lags behind: it
-        flags fewer than was asked, until `calibrate` with images or a new fit, which also
-        set the units of maps (`standardize`) anew. If it fails, the detector stays as it
-        was. The first call is `fit`.
+        moves the threshold too. Scores from when less was known are rather low, so that the
+        threshold lags behind and flags fewer than was asked; those from when less than half
+        as many images were known are dropped. `calibrate` with images, or a new fit, sets
+        the threshold and the units of maps (`standardize`) anew. If it fails, the detector
+        stays as it was. The first call is `fit`.
 
         Parameters
         ----------
@@ -57,15 +65,32 @@ class GrowingDetector(BaseImageDetector):
         self._validate_params()
         updated = self._as_it_is()
         images, regions, _ = updated._normal_images(X, y, roi, None)
+        updated.n_left_out_ += self.n_left_out_
+        updated._drop_scores_of_when_less_was_known(len(images))
         updated._add_validation(updated._map_batches(images), regions)
         updated._grow(lambda: updated._learn(images))
+        updated.n_images_ += len(images)
         self._become(updated)
         return self
+
+    def _drop_scores_of_when_less_was_known(self, n_new):
+        n_before = getattr(self, "n_before_", ())
+        if len(n_before) != len(self.validation_scores_):  # set by a fit, or by calibrate
+            n_before = np.full(len(self.validation_scores_), self.n_images_)
+        kept = n_before >= (self.n_images_ + n_new) / 2
+        for name in ("validation_scores_", "validation_maxima_"):
+            setattr(self, name, getattr(self, name)[kept])
+        earlier = n_before[:0] if self.is_provisional_ else n_before[kept]
+        new = np.full(n_new, self.n_images_)
+        self.n_before_ = np.append(earlier, new)[-MAX_SCORES_KEPT:]
 
     def _grow(self, change):
         for name in self._grown:
             setattr(self, name, copy.deepcopy(getattr(self, name)))
-        with drawing_from(seeded_generator(check_random_state(self.random_state))):
+        # A generator object is the caller's, and each update draws other numbers.
+        seed = check_random_state(copy.deepcopy(self.random_state)).randint(2**31 - 1)
+        random_state = np.random.RandomState([seed, self.n_images_])
+        with drawing_from(seeded_generator(random_state)):
             change()
 
     def _learn(self, images):
@@ -76,7 +101,10 @@ class GrowingDetector(BaseImageDetector):
 
     def _kind_of_state(self):
         """What must be equal of detectors that are merged, by what it is called."""
-        return {"channels of the images": self.n_channels_in_}
+        return {
+            "number of channels of the images": self.n_channels_in_,
+            "size of the images": getattr(self, "required_size_", None),
+        }
 
 
 def merge_detectors(detectors):
@@ -129,10 +157,14 @@ def merge_detectors(detectors):
     for i, other in enumerate(others, start=1):
         _check_mergeable(i, other, merged)
     merged._grow(lambda: merged._absorb(others))
+    told = [state for state in states if not state.is_provisional_] or states
     if merged.standardize is not None:
-        merged.map_mean_, merged.map_deviation_ = _pooled_units(states)
+        merged.map_mean_, merged.map_deviation_ = _pooled_units(told)
     for name in ("validation_scores_", "validation_maxima_"):
-        setattr(merged, name, np.concatenate([getattr(state, name) for state in states]))
+        scores = np.concatenate([getattr(state, name) for state in told])
+        setattr(merged, name, scores[-MAX_SCORES_KEPT:])
+    merged.is_provisional_ = told[0].is_provisional_
+    merged.n_images_ = sum(state.n_images_ for state in states)
     merged.n_left_out_ = sum(state.n_left_out_ for state in states)
     merged._set_thresholds()
     return merged
@@ -141,8 +173,9 @@ def merge_detectors(detectors):
 def _pooled_units(states):
     """Mean and deviation over the images of all that told one of their own."""
     weights = np.array([len(state.validation_scores_) for state in states], float)
-    means = np.stack([state.map_mean_ for state in states])
-    variances = np.square([state.map_deviation_ for state in states])
+    shape = np.broadcast_shapes(*(state.map_mean_.shape for state in states))
+    means = np.stack([np.broadcast_to(state.map_mean_, shape) for state in states])
+    variances = [np.broadcast_to(np.square(state.map_deviation_), shape) for state in states]
     mean = np.average(means, axis=0, weights=weights)
     variance = np.average(variances + np.square(means - mean), axis=0, weights=weights)
     return mean, np.sqrt(variance)
@@ -167,7 +200,7 @@ def _check_mergeable(i, other, first):
 def _settings(detector):
     found = detector._parameters_that_affect("maps", "scores", "training")
     found.pop("random_state", None)
-    return found
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
 
 
 def _short(value):

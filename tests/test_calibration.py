@@ -74,7 +74,8 @@ def test_p_values_are_ranks_among_normal_scores(reference, scores):
     n = len(reference)
     for p, score in zip(found, scores):
         below, ties = (sum(map(test, reference)) for test in (score.__gt__, score.__eq__))
-        assert below / (n + 1) < p <= (below + ties + 1) / (n + 1)
+        assert (below + 1) / (n + 1) <= p <= (below + ties + 1) / (n + 1)
+        assert (p * (n + 1)) == pytest.approx(round(p * (n + 1)))
 
 
 @pytest.mark.parametrize("distinct", [3, 10**9])
@@ -82,9 +83,9 @@ def test_p_values_of_normal_images_are_uniform(distinct):
     rng = np.random.RandomState(0)
     found = []
     for _ in range(2000):
-        *reference, score = rng.randint(distinct, size=10)
+        *reference, score = rng.randint(distinct, size=20)
         found.append(conformal_p_values(np.array([score]), np.array(reference), rng)[0])
-    for share in (0.05, 0.3, 0.5, 0.9):
+    for share in (0.1, 0.3, 0.5, 0.9):
         assert np.mean(np.array(found) <= share) == pytest.approx(share, abs=0.03)
 
 
@@ -96,4 +97,4 @@ def test_a_detectors_p_values():
     p = detector.p_values(np.concatenate([X[30:], bad]))
     assert ((p > 0) & (p <= 1)).all()
     assert (p[-3:] <= 1 / 11).all()
-    np.testing.assert_array_equal(p, detector.p_values(np.concatenate([X[30:], bad])))
+    np.testing.assert_array_equal(p[-3:], detector.p_values(bad))

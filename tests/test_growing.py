@@ -54,20 +54,47 @@ def test_parts_give_the_maps_of_one_fit(cls, cuts, images, further):
 def test_further_images_set_the_threshold_before_they_are_learnt_from(cls, images):
     detector = small_detector(cls, false_alarm_rate=0.3).fit(images[:10])
     early = detector.validation_scores_
-    before = detector.score_samples(images[10:])
-    detector.partial_fit(images[10:])
+    before = detector.score_samples(images[10:20])
+    detector.partial_fit(images[10:20])
     assert_allclose(detector.validation_scores_, [*early, *before], rtol=1e-5)
     assert detector.offset_ == quantile_of_new(detector.validation_scores_, 0.3)
-    assert detector.score_samples(images[10:]).mean() > before.mean()
+    assert detector.score_samples(images[10:20]).mean() > before.mean()
 
 
 @pytest.mark.parametrize("cls", GROWING, ids=named)
-def test_a_stream_of_single_images_keeps_the_threshold_honest(cls, images):
-    detector = small_detector(cls, false_alarm_rate=0.1).fit(images[:4])
-    for image in images[4:30]:
+def test_a_stream_of_single_images_moves_the_threshold(cls, images):
+    detector = small_detector(cls, false_alarm_rate=0.1).fit(images[:1])
+    assert detector.is_provisional_
+    for n, image in enumerate(images[1:30], start=2):
         detector.partial_fit(image[np.newaxis])
-    assert len(detector.validation_scores_) == 30
+        assert detector.n_images_ == n
+        assert (detector.n_before_ >= n / 2).all()
+    assert not detector.is_provisional_
+    assert len(detector.validation_scores_) == len(detector.n_before_) == 15
     assert (detector.predict(images[30:]) == -1).mean() <= 0.3
+
+
+@pytest.mark.parametrize("cls", GROWING, ids=named)
+def test_one_image_is_no_threshold_for_others(cls, images):
+    single = [small_detector(cls).fit(images[i : i + 1]) for i in range(2)]
+    whole = small_detector(cls).fit(images[2:12])
+    merged = merge_detectors([*single, whole])
+    assert_array_equal(merged.validation_scores_, whole.validation_scores_)
+    assert merge_detectors(single).is_provisional_
+
+
+def test_equal_parameters_in_another_form_are_equal(images):
+    parts = [small_detector(SubspaceAD, layers=layers).fit(images) for layers in ((1, 2), [1, 2])]
+    assert merge_detectors(parts).n_images_ == 64
+
+
+def test_maps_of_another_shape_are_refused(images):
+    from skanomaly import PaDiM
+
+    wide, high = images[:6, :32], images[:6, :, :32]
+    parts = [small_detector(PaDiM, image_size=None).fit(X) for X in (wide, high)]
+    with pytest.raises(ValueError, match="another size of the images"):
+        merge_detectors(parts)
 
 
 @pytest.mark.parametrize("cls", GROWING, ids=named)

@@ -58,6 +58,28 @@ def test_a_map_left_out_is_judged_by_the_others():
         assert_allclose(own, (phi[i] - mean) / deviation, rtol=1e-4)
 
 
+def test_regions_that_hardly_meet_tell_a_unit_for_all_positions():
+    phi, left = maps(4), np.zeros((60, 80), bool)
+    left[:, :40] = True
+    regions = [left, ~left, left, ~left]
+    moments = moments_of(phi, per_position=True, regions=regions)
+    for found in (
+        moments.mean_and_deviation()[1],
+        moments.left_out(torch.from_numpy(phi), regions),
+    ):
+        assert 0.01 < np.abs(found).max() < 50
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_region_does_not_make_one_image_several(n):
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 256, (n, 100, 100), np.uint8)
+    roi = np.ones((100, 100), bool)
+    roi[:7] = False
+    detector = SubspaceAD(image_size=64, random_state=0).fit(X, roi=roi)
+    assert abs(detector.offset_) < 1000
+
+
 def test_of_two_maps_each_is_judged_by_the_other_as_a_whole():
     phi = maps(2)
     left_out = moments_of(phi, per_position=True).left_out(torch.from_numpy(phi), [None] * 2)
@@ -65,8 +87,9 @@ def test_of_two_maps_each_is_judged_by_the_other_as_a_whole():
         assert_allclose(found, (own - other.mean()) / other.std(), rtol=1e-4, atol=1e-5)
 
 
-def test_one_map_tells_a_unit_for_all_positions():
-    phi = maps(1)
+@pytest.mark.parametrize("n", [1, 2])
+def test_few_maps_tell_a_unit_for_all_positions(n):
+    phi = maps(n)
     mean, deviation = moments_of(phi, per_position=True).mean_and_deviation()
     assert_allclose(mean, np.full((6, 8), phi.mean()), rtol=1e-9)
     assert_allclose(deviation, np.full((6, 8), phi.std()), rtol=1e-6)

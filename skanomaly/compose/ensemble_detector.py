@@ -13,7 +13,7 @@ from sklearn.base import clone
 from .._map_units import MapMoments, joined, weights_of, with_regions
 from .._parameters import parameter
 from .._sklearn import Composition, Numbers, StrOptions
-from ..base import BaseImageDetector, warn_of_few
+from ..base import BaseImageDetector
 from ..detectors.patch_core import PatchCore
 from ..detectors.subspace_ad import SubspaceAD
 
@@ -32,9 +32,9 @@ class EnsembleDetector(BaseImageDetector, Composition):
     ----------
     detectors : list of (str, detector)
         Names, by which `set_params` reaches the members' parameters (``memory__coreset``),
-        and detectors, which are cloned. Of each its maps are used: `image_size` and
-        `value_range` have to be as here, `device` and `n_jobs` are those here, and how
-        maps become scores and verdicts, their units included, is up to the ensemble.
+        and detectors, which are cloned. Of each its maps are used: `image_size`,
+        `value_range`, `device` and `n_jobs` are those of the ensemble, whatever a member
+        says, and so is how maps become scores and verdicts, their units included.
     combination : {"sum", "norm", "p_value"}
         How maps become one. "sum" is of deviations from the mean of a member's maps of
         normal images, in units of their standard deviation; "norm" is the root of the sum
@@ -76,7 +76,7 @@ class EnsembleDetector(BaseImageDetector, Composition):
     >>> train = make_texture_defects("gravel", n_normal=20, random_state=0)
     >>> test = make_texture_defects("gravel", split="test", n_normal=2, n_defective=2,
     ...                             random_state=0)
-    >>> members = [("memory", PatchCore(image_size=128)), ("subspace", SubspaceAD(image_size=128))]
+    >>> members = [("memory", PatchCore()), ("subspace", SubspaceAD())]
     >>> detector = EnsembleDetector(members, image_size=128, random_state=0).fit(train.images)
     >>> detector.transform(test.images).shape
     (4, 128, 128)
@@ -121,9 +121,16 @@ class EnsembleDetector(BaseImageDetector, Composition):
         self._check_members()
 
     def _check_members(self):
+        pairs = [item for item in self.detectors if isinstance(item, (tuple, list))]
+        if not self.detectors or any(len(pair) != 2 for pair in pairs):
+            raise ValueError("detectors is to be a list of one or more pairs, (name, detector)")
+        for item in self.detectors:
+            if item not in pairs:
+                raise ValueError(
+                    f"detectors holds a {type(item).__name__}, expected pairs (name, detector); "
+                    "make_ensemble names detectors after their classes"
+                )
         names = [name for name, _ in self.detectors]
-        if not names:
-            raise ValueError("detectors is empty; pass a list of (name, detector)")
         self._validate_names(names)
         for name, member in self.detectors:
             if not isinstance(member, BaseImageDetector) or isinstance(member, EnsembleDetector):
@@ -131,22 +138,18 @@ class EnsembleDetector(BaseImageDetector, Composition):
                     f"{name} is a {type(member).__name__}; members of an ensemble are detectors of "
                     "images, and no ensembles"
                 )
-            if member._seen_size != self._seen_size or member.value_range != self.value_range:
-                raise ValueError(
-                    f"{name} has image_size={member.image_size!r} and value_range="
-                    f"{member.value_range!r}, the ensemble {self.image_size!r} and "
-                    f"{self.value_range!r}; all see the same images, set them alike"
-                )
         weights = self.detector_weights
         if weights is not None and len(weights) != len(names):
             raise ValueError(
                 f"detector_weights holds {len(weights)} numbers for {len(names)} detectors"
             )
+        if weights is not None and not any(weights):
+            raise ValueError("detector_weights are all 0; give one detector or more a weight")
 
     def _fit_images(self, images, validation):
         self.detectors_ = []
         for _, member in self.detectors:
-            fitted = clone(member).set_params(device=self.device, n_jobs=self.n_jobs)
+            fitted = clone(member).set_params(**self._shared_parameters())
             if fitted.random_state is None:
                 fitted.random_state = int(torch.randint(2**31 - 1, ()))
             fitted.n_channels_in_ = self.n_channels_in_
@@ -157,6 +160,10 @@ class EnsembleDetector(BaseImageDetector, Composition):
         self.min_image_size_ = max(smallest)
         sizes = [getattr(d, "required_size_", None) for d in self.detectors_]
         self.required_size_ = next((size for size in sizes if size is not None), None)
+
+    def _shared_parameters(self):
+        names = ("image_size", "value_range", "device", "n_jobs")
+        return {name: getattr(self, name) for name in names}
 
     def _compute_maps(self, pixels):
         maps, levels = [], {}
@@ -170,12 +177,12 @@ class EnsembleDetector(BaseImageDetector, Composition):
             maps.append(joined(member._maps_of_features(levels[network])))
         return tuple(maps)
 
-    def _judge_by(self, batches, again, regions, warn=warn_of_few):
+    def _judge_by(self, batches, again, regions, provisional=False):
         if self.combination == "p_value":
             self._find_knots(batches, regions)
         else:
             self._find_scales(batches, regions)
-        super()._judge_by(again(), again, regions, warn)
+        super()._judge_by(again(), again, regions, provisional)
 
     def _find_scales(self, batches, regions):
         moments = [MapMoments(per_position=False) for _ in self.detectors_]
@@ -194,9 +201,11 @@ class EnsembleDetector(BaseImageDetector, Composition):
 
     def _combined(self, maps):
         if self.combination == "p_value":
-            maps = [log_rarity(phi.float(), knots) for phi, knots in zip(maps, self.knots_)]
+            maps = [
+                log_rarity(phi.float(), knots) for phi, knots in zip(maps, self.knots_, strict=True)
+            ]
         else:
-            found = zip(maps, self.member_means_, self.member_deviations_)
+            found = zip(maps, self.member_means_, self.member_deviations_, strict=True)
             maps = [(phi.float() - float(m)) / float(s) for phi, m, s in found]
         weights = self.detector_weights or [1.0] * len(maps)
         maps = [float(w) * phi for w, phi in zip(weights, maps)]
@@ -206,10 +215,12 @@ class EnsembleDetector(BaseImageDetector, Composition):
 
     def _parameters_that_affect(self, *what):
         found = super()._parameters_that_affect(*what)
-        found.pop("detectors", None)
+        if found.pop("detectors", None):
+            found["detectors"] = [[name, type(member).__name__] for name, member in self.detectors]
         for name, member in self.detectors:
             own = member._parameters_that_affect(*({*what} - {"scores", "threshold"}))
-            own.pop("standardize", None)
+            for not_used in (*self._shared_parameters(), "standardize"):
+                own.pop(not_used, None)
             found |= {f"{name}__{key}": value for key, value in own.items()}
         return found
 
@@ -239,8 +250,7 @@ def make_ensemble(*detectors, **parameters):
         None at all is what to try first where nothing is known: a memory and a subspace of the
         same features, fitted in seconds.
     **parameters
-        Of the `EnsembleDetector`; `image_size` and `value_range` are the first
-        detector's unless they are given.
+        Of the `EnsembleDetector`.
 
     Returns
     -------
@@ -270,17 +280,15 @@ def make_ensemble(*detectors, **parameters):
         if counts[name] > 1:
             seen[name] += 1
             names[i] = f"{name}-{seen[name]}"
-    shared = {name: getattr(detectors[0], name, None) for name in ("image_size", "value_range")}
-    return EnsembleDetector(list(zip(names, detectors)), **(shared | parameters))
+    return EnsembleDetector(list(zip(names, detectors)), **parameters)
 
 
 def _to_start_with(**parameters):
     found = {"combination": "norm", "detector_weights": (4.0, 1.0), "smoothing": 3.0}
     found |= {"score_reduction": 0.001} | parameters
-    seen = {name: found[name] for name in ("image_size", "value_range") if name in found}
-    memory = PatchCore(layers=(1, 2, 3), coreset=4_000, max_candidates=60_000, **seen)
+    memory = PatchCore(layers=(1, 2, 3), coreset=4_000, max_candidates=60_000)
     return EnsembleDetector(
-        [("memory", memory), ("subspace", SubspaceAD(layers=(1, 2, 3), **seen))], **found
+        [("memory", memory), ("subspace", SubspaceAD(layers=(1, 2, 3)))], **found
     )
 
 

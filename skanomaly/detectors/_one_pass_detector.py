@@ -41,6 +41,7 @@ class OnePassDetector(CachedFeatureDetector, GrowingDetector):
         self._open_encoder(images, validation)
         self._begin(images, validation)
         self._learn(images)
+        self.n_images_ = len(images)
 
     def _learn(self, images):
         self._place(self._device)

@@ -103,7 +103,7 @@ class PaDiM(OnePassDetector):
 
     def _kind_of_state(self):
         drawn = {"features drawn": [c.tolist() for c in self.channels_]}
-        return super()._kind_of_state() | drawn | {"size of the map": len(self.gaussian_.mean)}
+        return super()._kind_of_state() | drawn | {"number of positions": len(self.gaussian_.mean)}
 
     def _maps_of_features(self, levels):
         size = levels[0].shape[2:]

@@ -42,11 +42,11 @@ class PatchCore(OnePassDetector):
     n_neighbors : int
         Nearest patches whose distances are averaged; the paper's is 1.
     reweight : bool
-        Multiply each distance by the paper's weight, which is low where the nearest patch
-        lies in a dense part of the memory, see
-        :meth:`~skanomaly.features.PatchBank.reweighted_distances`. The paper does
-        so for an image's highest distance, its authors' program not at all; here each
-        patch has its own, so that regions of interest hold for it too.
+        Multiply each distance, to one neighbour in one memory, by the paper's weight, which
+        is low where the nearest patch lies in a dense part of the memory, see
+        :meth:`~skanomaly.features.PatchBank.reweighted_distances`. The paper does so for an
+        image's highest distance, its authors' program not at all; here each patch has its
+        own, so that regions of interest hold for it too.
     metric : {"euclidean", "cosine"}
         Distance of features.
     scale_levels : bool
@@ -116,12 +116,17 @@ class PatchCore(OnePassDetector):
     _grown = ("bank_", "scale_")
 
     def _begin(self, images, validation):
+        if self.reweight and (self.robust or self.n_neighbors > 1):
+            raise ValueError(
+                "reweight=True is a weight of the one nearest patch in one memory; leave robust at "
+                "False and n_neighbors at 1"
+            )
         self.scale_ = self._find_scale(images)
         self.bank_ = None
 
     def _learn(self, images):
         self._place(self._device)
-        rows = (self._rows(f) for f in self._rotated_levels_of(images))
+        rows = self._row_batches(images)
         seed = int(torch.randint(2**31, ()))
         if self.bank_ is None:
             self.bank_ = PatchBank(
@@ -151,13 +156,13 @@ class PatchCore(OnePassDetector):
 
     def _maps_of_features(self, levels):
         f = on_finest_grid(levels, self.neighborhood)
-        rows = as_rows(f) / torch.from_numpy(self.scale_).to(f.device)
-        bank = self.bank_
+        rows, bank = self._scaled(as_rows(f)), self.bank_
         distances = bank.reweighted_distances(rows) if self.reweight else bank.distances(rows)
         return distances.view(f.shape[0], *f.shape[2:])
 
-    def _rows(self, levels):
-        rows = as_rows(on_finest_grid(levels, self.neighborhood))
+    def _scaled(self, rows):
+        if self.scale_.shape != rows.shape[1:]:
+            raise ValueError("the features' scale is damaged: fit anew")
         return rows / torch.from_numpy(self.scale_).to(rows.device)
 
     def _find_scale(self, images):
@@ -168,18 +173,23 @@ class PatchCore(OnePassDetector):
         n, total, squares = 0, 0.0, 0.0
         self._place(self._device)
         for levels in self._levels_of(images.subset(some)):
-            rows = as_rows(on_finest_grid(levels, self.neighborhood)).double()
+            rows = as_rows(on_finest_grid(levels, self.neighborhood)).cpu().double()
             n, total, squares = n + len(rows), total + rows.sum(0), squares + rows.square().sum(0)
         variances = (squares / n - (total / n).square()).clamp(min=0).cpu()
         totals = torch.stack([part.sum() for part in variances.split(n_channels)])
         scales = totals.clamp(min=1e-12).sqrt().float()
         return scales.repeat_interleave(torch.tensor(n_channels)).numpy()
 
-    def _rotated_levels_of(self, images):
+    def _row_batches(self, images):
+        """Scaled features, image by image, of each in all directions."""
         for pixels, _ in images.batches(self.batch_size, self.n_jobs):
+            turned = []
             for i in range(self.n_rotations):
                 with torch.inference_mode():
-                    yield self.encoder_(rotated(pixels.to(self._device), i / self.n_rotations))
+                    levels = self.encoder_(rotated(pixels.to(self._device), i / self.n_rotations))
+                    turned.append(on_finest_grid(levels, self.neighborhood))
+            for of_image in zip(*turned):
+                yield self._scaled(as_rows(torch.stack(of_image)))
 
 
 def rotated(pixels, turns):

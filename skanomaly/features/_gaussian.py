@@ -47,7 +47,9 @@ class PositionwiseGaussian(nn.Module):
 
     def absorb(self, other):
         """Take into account what another Gaussian of the same positions has seen."""
-        self._merge(other.n_seen, other.mean, lambda: self.scatter.add_(other.scatter))
+        device = self.mean.device
+        scatter = other.scatter.to(device)
+        self._merge(other.n_seen, other.mean.to(device), lambda: self.scatter.add_(scatter))
 
     def _merge(self, n, mean, add_scatter):
         delta = mean - self.mean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from numbers import Integral
 
 import numpy as np
@@ -121,11 +122,12 @@ class PatchBank(nn.Module):
         patches, self.n_seen = self._candidates(batches, random_state)
         if len(patches) < self.n_neighbors * self.n_memories:
             raise ValueError(
-                f"the stream holds {len(patches)} patches and n_neighbors={self.n_neighbors}; "
-                "give more images, or ask for fewer neighbours"
+                f"the stream holds {len(patches)} patches and n_neighbors={self.n_neighbors}"
+                + (f" in each of {self.n_memories} memories" if self.n_memories > 1 else "")
+                + "; give more images, or ask for fewer neighbours"
             )
         self.radius = 0.0
-        size = self._size()
+        size = max(self._size(), self.n_neighbors * self.n_memories)
         if len(patches) > size and self.subsampling == "random":
             patches = patches[np.sort(random_state.permutation(len(patches))[:size])]
         elif len(patches) > size:
@@ -162,13 +164,13 @@ class PatchBank(nn.Module):
         if room >= len(patches):
             return self._keep(np.concatenate([own, patches]), random_state)
         both = self._project(np.concatenate([own, patches]), random_state)
-        near = PatchBank(len(own)).fit([torch.from_numpy(both[: len(own)])])
+        near = PatchBank(len(own)).fit([torch.from_numpy(both[: len(own)])], 0)
         gaps = near.distances(torch.from_numpy(both[len(own) :])).numpy().astype(np.float64)
         if room > 0:
             chosen, radius = k_center_greedy(both[len(own) :], room, gaps=gaps)
             self.radius = max(self.radius, radius)
             return self._keep(np.concatenate([own, patches[np.sort(chosen)]]), random_state)
-        if self._is_share:
+        if self._is_share and len(own) < self.max_candidates:
             self.radius = max(self.radius, float(gaps.max()))
             return self
         uncovered = patches[gaps > self.radius]
@@ -204,7 +206,10 @@ class PatchBank(nn.Module):
 
     def rescale(self, factors):
         """Multiply each feature of what is kept, as if the streams had been."""
-        self._keep((self.patches * torch.as_tensor(factors)).cpu().numpy(), None)
+        factors = np.asarray(factors, np.float32)
+        # Unit vectors may be turned by as much as the factors differ.
+        self.radius *= float(factors.max() / (factors.min() if self.metric == "cosine" else 1))
+        self._keep(self.patches.cpu().numpy() * factors, None)
 
     def distances(self, queries):
         """Mean distance of each query to its nearest patches.
@@ -240,6 +245,8 @@ class PatchBank(nn.Module):
         distances, indices = self.kneighbors(queries)
         nearest = distances[:, 0]
         around = self.neighborhoods[indices[:, 0]]  # (m, b)
+        if around.shape[1] == 1:
+            return nearest
         queries = self._prepared(queries.float())
         from_these = [self._exact(queries, around[:, j]) for j in range(around.shape[1])]
         # Relative to the nearest, whose exponential is then 1.
@@ -248,8 +255,9 @@ class PatchBank(nn.Module):
 
     def find_neighborhoods(self, b=9):
         """Find the b nearest patches of each patch, which `reweighted_distances` needs."""
-        finder = PatchBank(len(self.patches), n_neighbors=min(b, len(self.patches)))
-        self.neighborhoods = finder.fit([self.patches]).kneighbors(self.patches)[1]
+        patches = self.patches.cpu()
+        finder = PatchBank(len(patches), n_neighbors=min(b, len(patches))).fit([patches], 0)
+        self.neighborhoods = finder.kneighbors(patches)[1].to(self.patches.device)
 
     def kneighbors(self, queries):
         r"""Nearest patches of each query and their distances; in each memory, if there are several.
@@ -279,6 +287,8 @@ class PatchBank(nn.Module):
         on a GPU, or of one query where a query alone needs more.
         """
         n_patches, d = self.patches.shape
+        if self.mean.shape != (d,) or self.half_squares.shape != (n_patches,):
+            raise ValueError("the memory's state is damaged: fit anew")
         if queries.ndim != 2 or queries.shape[1] != d:
             raise ValueError(
                 f"queries have shape {tuple(queries.shape)}, expected (m, {d}) as the patches "
@@ -306,7 +316,9 @@ class PatchBank(nn.Module):
             indices = indices + starts[:, None]
         distances = self._exact(queries[:, None, None], indices)
         if k > 1:
-            distances, order = distances.sort(dim=2, stable=not is_exporting())
+            # The exporter knows no stable sort.
+            sort = torch.sort if is_exporting() else partial(torch.sort, stable=True)
+            distances, order = sort(distances, dim=2)
             indices = indices.gather(2, order)
         return distances.flatten(1), indices.flatten(1)
 
@@ -329,10 +341,11 @@ class PatchBank(nn.Module):
         return min(self.max_candidates, size)
 
     def _candidates(self, batches, random_state):
-        k_center = self.subsampling == "k_center"
-        size = self.max_patches
-        if self._is_share or k_center:
-            size = max(self.max_candidates, 0 if self._is_share else size)
+        size = self.n_neighbors * self.n_memories
+        if not self._is_share:
+            size = max(size, self.max_patches)
+        if self._is_share or self.subsampling == "k_center":
+            size = max(size, self.max_candidates)
         return _sample(map(self._prepared_batch, batches), size, random_state)
 
     def _prepared_batch(self, batch):
@@ -341,13 +354,18 @@ class PatchBank(nn.Module):
     def _draw(self, kept, n_seen, random_state):
         """Keep a uniform sample of several streams, of each of which there is one."""
         size = min(self._size(), sum(map(len, kept)))
-        patches, n_rest = [], sum(n_seen)
-        for part, n in zip(kept, n_seen):
-            n_rest -= n
-            n_drawn = random_state.hypergeometric(n, n_rest, size) if size else 0
-            n_drawn = min(n_drawn, len(part))
-            patches.append(part[np.sort(random_state.permutation(len(part))[:n_drawn])])
-            size -= n_drawn
+        if self._is_share and size < self.max_candidates:  # each has its share already
+            counts = [min(len(part), round(self.max_patches * n)) for part, n in zip(kept, n_seen)]
+        else:
+            counts, n_rest = [], sum(n_seen)
+            for part, n in zip(kept, n_seen):
+                n_rest -= n
+                n_drawn = random_state.hypergeometric(n, n_rest, size) if size else 0
+                counts.append(min(n_drawn, len(part)))
+                size -= counts[-1]
+        patches = [
+            part[np.sort(random_state.permutation(len(part))[:n])] for part, n in zip(kept, counts)
+        ]
         return self._keep(np.concatenate(patches), random_state)
 
     def _choose_anew(self, patches, radius, random_state):

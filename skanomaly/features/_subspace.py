@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
+# Vectors that are held in double precision.
+ROWS_AT_ONCE = 2**15
+
 
 class PrincipalSubspace(nn.Module):
     """The affine subspace that holds most of the variance of vectors, from a stream of them.
@@ -40,11 +43,11 @@ class PrincipalSubspace(nn.Module):
 
     def update(self, x):
         """Take vectors (n, d) into account."""
-        x = x.double()
-        mean = x.mean(dim=0)
-        deviations = x - mean
-        scatter = (deviations.T @ deviations).cpu().numpy()
-        self._merge(len(x), mean.cpu().numpy(), scatter[self._lower])
+        for part in x.split(ROWS_AT_ONCE):
+            rows = part.cpu().double()  # as not every device has double precision
+            mean = rows.mean(dim=0)
+            deviations = rows - mean
+            self._merge(len(rows), mean.numpy(), (deviations.T @ deviations).numpy()[self._lower])
 
     def absorb(self, other):
         """Take into account what another subspace has seen."""
@@ -78,14 +81,19 @@ class PrincipalSubspace(nn.Module):
 
     def forward(self, x):
         """Euclidean distances (n,) of vectors (n, d) from the subspace."""
-        if self._outside is None:
-            mean, directions = (
-                torch.from_numpy(a.astype(np.float32)) for a in (self.mean, self.directions())
+        d = x.shape[1]
+        if self.mean.shape != (d,) or self.scatter.shape != (d * (d + 1) // 2,):
+            raise ValueError(
+                f"the subspace is of {self.mean.size} dimensions and {self.scatter.size} products, "
+                f"the features of {d}; its state is damaged: fit anew"
             )
-            self._outside = mean.to(x.device), directions.to(x.device)
-        mean, directions = self._outside
-        if mean.device != x.device:
-            mean, directions = mean.to(x.device), directions.to(x.device)
+        outside = self._outside
+        if outside is None or outside[0].device != x.device:
+            outside = self._outside = tuple(
+                torch.from_numpy(a.astype(np.float32)).to(x.device)
+                for a in (self.mean, self.directions())
+            )
+        mean, directions = outside
         return torch.linalg.vector_norm((x - mean) @ directions, dim=1)
 
     def _scale(self, variances):

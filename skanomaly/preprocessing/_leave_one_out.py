@@ -167,7 +167,8 @@ def score_by_detector(detector, X, chosen, group, cv, random_state):
         fitted = clone(detector)
         with _naming(chosen[rest]), warnings.catch_warnings():
             warnings.simplefilter("ignore", ThresholdWarning)  # no verdict is asked for
-            more = {"groups": group[rest]} if is_own else {}
+            has_several = len(np.unique(group[rest])) > 1
+            more = {"groups": group[rest]} if is_own and has_several else {}
             fitted.fit(_subset(X, chosen[rest]), **more)
         for start in range(0, len(fold), BATCH_SIZE):
             part = fold[start : start + BATCH_SIZE]

@@ -35,7 +35,7 @@ def members():
 
 
 def ensemble(**parameters):
-    return make_ensemble(*members(), **{"random_state": 0, **parameters})
+    return make_ensemble(*members(), **{"image_size": 64, "random_state": 0, **parameters})
 
 
 def raw_maps(detector, X):
@@ -44,7 +44,7 @@ def raw_maps(detector, X):
 
 def test_maps_are_summed_in_units_of_images_held_out(images):
     train, held_out, test = np.split(images, [20, 30])
-    found = ensemble(standardize=None, smoothing=0.0, image_size=64, detector_weights=(2, 0.5))
+    found = ensemble(standardize=None, smoothing=0.0, detector_weights=(2, 0.5))
     found.fit(train, X_val=held_out)
     expected = 0
     for member, weight in zip(found.detectors_, (2, 0.5)):
@@ -132,6 +132,28 @@ def test_a_member_is_replaced_by_its_name(images):
     assert isinstance(found.fit(images).detectors_[1], PaDiM)
 
 
+def test_the_ensembles_size_is_its_members(images):
+    found = make_ensemble(PatchCore(coreset=100), SubspaceAD(image_size=128), image_size=64)
+    assert [d.image_size for d in found.fit(images).detectors_] == [64, 64]
+    assert np.isfinite(found.set_params(image_size=96).fit(images).score_samples(images[:1])).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.set_params(subspacead=PaDiM(image_size=64)),
+        lambda d: d.set_params(detectors=d.detectors[:1]),
+        lambda d: d.set_params(detectors=d.detectors[::-1]),
+        lambda d: d.set_params(detectors=[("other", d.detectors[0][1]), d.detectors[1]]),
+    ],
+)
+def test_members_that_changed_after_the_fit_are_refused(change, images):
+    found = ensemble().fit(images)
+    change(found)
+    with pytest.raises(ValueError, match="fit anew"):
+        found.predict(images)
+
+
 def test_p_values_are_shares_of_normal_pixels():
     rng = np.random.default_rng(0)
     values = rng.exponential(size=100_000)
@@ -147,10 +169,11 @@ def test_p_values_are_shares_of_normal_pixels():
 @pytest.mark.parametrize(
     ("detectors", "parameters", "message"),
     [
-        ([], {}, "empty"),
+        ([], {}, "one or more pairs"),
         ([("a", PatchCore()), ("a", SubspaceAD())], {}, "not unique"),
         ([("a", "PatchCore")], {}, "a is a str"),
-        ([("a", PatchCore(image_size=128))], {}, "a has image_size=128 .* the ensemble 256"),
+        ([PatchCore(), SubspaceAD()], {}, "holds a PatchCore, expected pairs"),
+        ([("a", PatchCore())], {"detector_weights": (0,)}, "are all 0"),
         ([("a", PatchCore())], {"detector_weights": (1, 2)}, "2 numbers for 1 detectors"),
     ],
 )
