@@ -131,6 +131,9 @@ COMPOSITES = {
 }
 BASELINES = {
     "PatchCore(coreset=0.01)": Entry(partial(PatchCore, coreset=0.01)),
+    "PatchCore(layers 1 2 3; 10000 patches)": Entry(
+        partial(PatchCore, layers=(1, 2, 3), coreset=10_000)
+    ),
     "PatchCore(scale_levels=False)": Entry(partial(PatchCore, scale_levels=False)),
     "PatchCore(standardize=None)": Entry(partial(PatchCore, standardize=None)),
     "SubspaceAD(standardize=None)": Entry(partial(SubspaceAD, standardize=None)),
