@@ -20,11 +20,13 @@ def stopping_on_signals():
     list of int
         Signals that have come. Each raises KeyboardInterrupt.
     """
-    received, before = [], {}
+    received, before, hook = [], {}, sys.unraisablehook
 
     def stop(number, frame):
         received.append(number)
         signal.signal(number, signal.SIG_DFL)
+        # What was being built at that moment, such as a progress bar, complains as it is dropped.
+        sys.unraisablehook = lambda unraisable: None
         raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():
@@ -36,6 +38,7 @@ def stopping_on_signals():
     try:
         yield received
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 
