@@ -173,6 +173,10 @@ same network, trained as long to give back normal images. It has to do without t
 input to output, with which it would be the identity from the start and its map zero. Other work
 ran on the machine: times are no more than bounds (see detector_speed.md).
 
+Rows of HFR-AE, PatchAE, FastFlow, SelfSupervisedAE, the patch auto-encoders and the untouched
+features are of a run on 2026-11-23. What is trained on features draws other numbers of a seed since then,
+as networks are shared between fits; nothing else of these detectors changed.
+
 Means over the categories are those of the detectors that were measured in all six, over the seeds
 that all have."""
 
