@@ -174,8 +174,8 @@ input to output, with which it would be the identity from the start and its map 
 ran on the machine: times are no more than bounds (see detector_speed.md).
 
 Rows of HFR-AE, PatchAE, FastFlow, SelfSupervisedAE, the patch auto-encoders and the untouched
-features are of a run on 2026-11-23. What is trained on features draws other numbers of a seed since then,
-as networks are shared between fits; nothing else of these detectors changed.
+features are of a run on 2026-11-23. What is trained on features draws other numbers of a seed since
+then, as networks are shared between fits; nothing else of these detectors changed.
 
 Means over the categories are those of the detectors that were measured in all six, over the seeds
 that all have."""
