@@ -299,13 +299,17 @@ class PatchBank(nn.Module):
         if is_exporting():  # a loop's length is not to depend on the example's
             return self._search(queries)
         n_found = self.n_neighbors * self.n_memories
-        parts = queries.split(max(1, max_elements // max(n_patches, n_found * d)))
-        found = [self._search(part) for part in parts]
+        n_rows = min(len(queries), max(1, max_elements // max(n_patches, n_found * d)))
+        # One for all parts: of its own, each would leave a hole among what the others found.
+        ranking = queries.new_empty(n_rows, n_patches)
+        parts = queries.split(max(1, n_rows))
+        found = [self._search(part, ranking[: len(part)]) for part in parts]
         return tuple(torch.cat(results) for results in zip(*found))
 
-    def _search(self, queries):
+    def _search(self, queries, out=None):
         k, m = self.n_neighbors, self.n_memories
-        ranking = torch.addmm(self.half_squares, queries - self.mean, self.patches.T, alpha=-1)
+        centered = queries - self.mean
+        ranking = torch.addmm(self.half_squares, centered, self.patches.T, alpha=-1, out=out)
         ranking = ranking.view(-1, m, len(self.patches) // m)
         if k == 1:
             indices = ranking.argmin(dim=2, keepdim=True)
