@@ -294,7 +294,7 @@ class PatchBank(nn.Module):
                 f"queries have shape {tuple(queries.shape)}, expected (m, {d}) as the patches "
                 "that the memory was filled with"
             )
-        queries = self._prepared(queries.float())
+        queries = self._prepared(queries.detach().float())
         max_elements = MAX_ELEMENTS.get(queries.device.type, MAX_ELEMENTS["cpu"])
         if is_exporting():  # a loop's length is not to depend on the example's
             return self._search(queries)
