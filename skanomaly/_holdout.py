@@ -68,7 +68,12 @@ def hold_out_in_turn(n_images, fraction, groups, random_state):
     Returns
     -------
     list of ndarray of int, sorted
-        None if there is one image.
+        Empty if there is one image.
+
+    Raises
+    ------
+    ValueError
+        If there are several images and but one group.
     """
     if n_images == 1:
         return []
@@ -88,7 +93,7 @@ def warn_of_one(*_):
     """Say that one image gives no threshold."""
     warnings.warn(
         "one normal image tells nothing of how others differ from it; the threshold comes from "
-        "itself, moved by a pixel, and flags far too many. Rank images by score_samples, or pass "
+        "itself, moved by a pixel, and promises nothing. Rank images by score_samples, or pass "
         "normal ones as X_val or to calibrate",
         ThresholdWarning,
         stacklevel=_of_caller(),

@@ -31,7 +31,8 @@ class GrowingDetector(BaseImageDetector):
     n_images_ : int
         Images learnt from so far.
     n_before_ : ndarray, shape (n_validation,), int64
-        Images that had been learnt from when each of `validation_scores_` was found.
+        Images that had been learnt from when each of `validation_scores_` was found; there
+        after `partial_fit` alone.
     """
 
     _grown: ClassVar[tuple] = ()
@@ -73,9 +74,13 @@ class GrowingDetector(BaseImageDetector):
         self._become(updated)
         return self
 
+    def _judge_by(self, *args, **kwargs):
+        vars(self).pop("n_before_", None)  # of scores that are replaced
+        super()._judge_by(*args, **kwargs)
+
     def _drop_scores_of_when_less_was_known(self, n_new):
-        n_before = getattr(self, "n_before_", ())
-        if len(n_before) != len(self.validation_scores_):  # set by a fit, or by calibrate
+        n_before = getattr(self, "n_before_", None)
+        if n_before is None:  # a fit, calibrate or merge_detectors has set the scores
             n_before = np.full(len(self.validation_scores_), self.n_images_)
         kept = n_before >= (self.n_images_ + n_new) / 2
         for name in ("validation_scores_", "validation_maxima_"):
@@ -163,6 +168,7 @@ def merge_detectors(detectors):
     for name in ("validation_scores_", "validation_maxima_"):
         scores = np.concatenate([getattr(state, name) for state in told])
         setattr(merged, name, scores[-MAX_SCORES_KEPT:])
+    vars(merged).pop("n_before_", None)
     merged.is_provisional_ = told[0].is_provisional_
     merged.n_images_ = sum(state.n_images_ for state in states)
     merged.n_left_out_ = sum(state.n_left_out_ for state in states)

@@ -213,3 +213,15 @@ def test_the_oldest_scores_give_way(images, monkeypatch):
     scores = detector.score_samples(images[10:14])
     detector.partial_fit(images[10:14])
     assert_allclose(detector.validation_scores_, [*latest, *scores], rtol=1e-5)
+
+
+def test_scores_of_a_calibration_are_not_taken_for_earlier_ones(images):
+    detector = small_detector(SubspaceAD).fit(images[:4])
+    for image in images[4:10]:
+        detector.partial_fit(image[np.newaxis])
+    n_scores = len(detector.validation_scores_)
+    detector.calibrate(images[-n_scores:])
+    calibrated = detector.validation_scores_
+    detector.partial_fit(images[10:12])
+    assert_array_equal(detector.validation_scores_[:n_scores], calibrated)
+    assert (detector.n_before_ == 10).all()

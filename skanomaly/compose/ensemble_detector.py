@@ -121,11 +121,10 @@ class EnsembleDetector(BaseImageDetector, Composition):
         self._check_members()
 
     def _check_members(self):
-        pairs = [item for item in self.detectors if isinstance(item, (tuple, list))]
-        if not self.detectors or any(len(pair) != 2 for pair in pairs):
-            raise ValueError("detectors is to be a list of one or more pairs, (name, detector)")
+        if not self.detectors:
+            raise ValueError("detectors is empty; pass a list of one or more (name, detector)")
         for item in self.detectors:
-            if item not in pairs:
+            if not isinstance(item, (tuple, list)) or len(item) != 2:
                 raise ValueError(
                     f"detectors holds a {type(item).__name__}, expected pairs (name, detector); "
                     "make_ensemble names detectors after their classes"

@@ -169,7 +169,7 @@ def test_p_values_are_shares_of_normal_pixels():
 @pytest.mark.parametrize(
     ("detectors", "parameters", "message"),
     [
-        ([], {}, "one or more pairs"),
+        ([], {}, "detectors is empty"),
         ([("a", PatchCore()), ("a", SubspaceAD())], {}, "not unique"),
         ([("a", "PatchCore")], {}, "a is a str"),
         ([PatchCore(), SubspaceAD()], {}, "holds a PatchCore, expected pairs"),
