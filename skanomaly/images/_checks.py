@@ -207,6 +207,18 @@ def check_size(image, min_size, required_size, image_size):
 
 
 def check_channels(image, n_channels):
+    """Refuse an image of another number of channels, or whose axes seem to be in another order.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W, C)
+    n_channels : int or None
+        None takes any number.
+
+    Raises
+    ------
+    InvalidImageError
+    """
     height, width, found = image.shape
     if n_channels is None and height <= 4 < min(width, found):
         raise InvalidImageError(
@@ -238,6 +250,19 @@ def range_of(dtype, value_range):
 
 
 def check_values(image, value_range):
+    """Refuse an image that holds NaN, infinity, or values outside of its range.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W, C)
+    value_range : (float, float) or None
+        Values that mean black and white; None is by dtype, see `range_of`.
+
+    Raises
+    ------
+    InvalidImageError
+        It says which value, and of a number that is not finite where it stands.
+    """
     low, high = range_of(image.dtype, value_range)
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         row, column, channel = np.argwhere(~np.isfinite(image))[0]

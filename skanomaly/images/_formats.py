@@ -31,6 +31,18 @@ def check_single_frame(image):
 
 
 def several(n, kind):
+    """What is said of a file of several frames or pages.
+
+    Parameters
+    ----------
+    n : int
+    kind : str
+        What there are several of.
+
+    Returns
+    -------
+    str
+    """
     return (
         f"the file holds {n} {kind}; save each as an image of its own, or stack them as channels "
         "of one array"

@@ -234,6 +234,16 @@ def _orientation(image):
 
 
 def check_pixel_count(image):
+    """Refuse an image of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels, before it is decoded.
+
+    Parameters
+    ----------
+    image : PIL image
+
+    Raises
+    ------
+    InvalidImageError
+    """
     width, height = image.size
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:

@@ -48,6 +48,19 @@ def allocated_array(shape, dtype=np.float32):
 
 
 def no_space(error, n_bytes):
+    """The error of a disk that cannot keep what does not fit into memory.
+
+    Parameters
+    ----------
+    error : OSError
+        What the system said.
+    n_bytes : int
+        That were to be kept.
+
+    Returns
+    -------
+    DiskSpaceError
+    """
     return DiskSpaceError(
         f"{n_bytes / 2**30:.1f} GiB that do not fit into memory cannot be kept in "
         f"{tempfile.gettempdir()} ({error.strerror or error}); make room there, or name another "
