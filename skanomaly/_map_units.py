@@ -8,6 +8,9 @@ from scipy import ndimage
 
 from .images import resized
 
+# Of maps that are needed several times, and would cost the method's time again.
+MAX_BYTES_KEPT = 2**26
+
 # Fewer images tell one unit for all positions.
 MIN_IMAGES = 3
 
@@ -15,6 +18,39 @@ MIN_IMAGES = 3
 # variance and of the mean, and standard deviation of the Gaussian, in positions, that smooths
 # what each position tells.
 PRIOR_OF_VARIANCE, PRIOR_OF_MEAN, SIGMA = 50, 1, 1.0
+
+
+class KeptMaps:
+    """A stream of maps that can be gone through again: from memory, or computed anew.
+
+    Parameters
+    ----------
+    batches : iterable of (maps, sizes)
+        Maps, a tensor (n, h_k, w_k) or several, and the images' own sizes.
+    anew : callable
+        Gives the same stream once more.
+    """
+
+    def __init__(self, batches, anew):
+        self.batches, self.anew = batches, anew
+        self.kept, self.is_complete = [], False
+
+    def __iter__(self):
+        if self.is_complete:
+            return iter(self.anew() if self.kept is None else self.kept)
+        return self._first_time()
+
+    def _first_time(self):
+        n_bytes = 0
+        for maps, sizes in self.batches:
+            parts = (maps,) if isinstance(maps, torch.Tensor) else maps
+            n_bytes += sum(phi.nbytes for phi in parts)
+            if n_bytes > MAX_BYTES_KEPT:
+                self.kept = None
+            if self.kept is not None:
+                self.kept.append((maps, sizes))
+            yield maps, sizes
+        self.is_complete = True
 
 
 class MapMoments:

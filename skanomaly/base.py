@@ -27,7 +27,7 @@ from ._holdout import (
     warn_of_few,
     warn_of_one,
 )
-from ._map_units import MapMoments, in_units, joined, with_regions
+from ._map_units import KeptMaps, MapMoments, in_units, joined, with_regions
 from ._modules import fitted_modules, on_cpu, place
 from ._parameters import DeclaredParameters, parameter
 from ._random import drawing_from
@@ -254,8 +254,7 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
             images = calibrated._open(X)
             regions = Regions(roi, len(images))
             calibrated.validation_scores_ = calibrated.validation_maxima_ = np.empty(0)
-            again = partial(calibrated._raw_map_batches, images)
-            calibrated._judge_by(again(), again, regions)
+            calibrated._judge_by(calibrated._kept_maps(images), regions)
         self._become(calibrated)
         return self
 
@@ -490,8 +489,7 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
             images = images.subset(train)
         with drawing_from(torch.Generator().manual_seed(seed)):
             batches = self._fit_images(images, validation)
-            again = partial(self._raw_map_batches, validation)
-            self._judge_by(again() if batches is None else batches, again, of_validation)
+            self._judge_by(self._kept_maps(validation, batches), of_validation)
 
     def _fit_on_few(self, images, regions, groups, random_state, seed):
         """Learn from all images, after shares of them were held out in turn."""
@@ -507,11 +505,11 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
         with drawing_from(torch.Generator().manual_seed(seed)):
             self._fit_images(images, images)
         if folds:
-            self._judge_by(maps, lambda: maps, regions.subset(order))
+            self._judge_by(maps, regions.subset(order))
         else:
             maps, sizes = self._maps_of_shifted(images)
             of_each = regions.subset([0] * len(sizes))
-            self._judge_by([(maps, sizes)], lambda: [(maps, sizes)], of_each, provisional=True)
+            self._judge_by([(maps, sizes)], of_each, provisional=True)
 
     def _maps_of_shifted(self, images):
         """Maps of an image and of itself moved by a pixel: the least that others differ by."""
@@ -550,27 +548,35 @@ class BaseImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, Base
                 "threshold as X_val"
             )
 
-    def _judge_by(self, batches, again, regions, provisional=False):
+    def _judge_by(self, maps, regions, provisional=False):
         """Set units of maps and thresholds from normal images that were not learnt from.
 
-        `batches` are their maps as the method gives them; `again()` gives these anew.
+        `maps` are theirs as the method gives them, pairs (maps, the images' own sizes), and
+        are gone through several times.
         """
         self.is_provisional_ = False
-        batches = ((self._combined(maps), sizes) for maps, sizes in batches)
         if self.standardize is not None:
             moments = MapMoments(self.standardize == "position" and not provisional)
-            for maps, _, of_batch in with_regions(batches, regions):
-                phi = joined(maps)
+            for phi, _, of_batch in with_regions(self._all_combined(maps), regions):
+                phi = joined(phi)
                 self._require_finite(phi, regions.indices[moments.n_images :])
                 moments.add(phi, of_batch)
             self.map_mean_, self.map_deviation_ = moments.mean_and_deviation()
-            batches = ((self._combined(maps), sizes) for maps, sizes in again())
-            if moments.per_position:
-                found = with_regions(batches, regions)
-                batches = ((moments.left_out(joined(phi), own), sizes) for phi, sizes, own in found)
-            else:
-                batches = ((self._in_units(maps), sizes) for maps, sizes in batches)
+        batches = self._all_combined(maps)
+        if self.standardize == "position" and not provisional:
+            found = with_regions(batches, regions)
+            batches = ((moments.left_out(joined(phi), own), sizes) for phi, sizes, own in found)
+        else:
+            batches = ((self._in_units(phi), sizes) for phi, sizes in batches)
         self._add_validation(batches, regions, provisional)
+
+    def _all_combined(self, maps):
+        return ((self._combined(phi), sizes) for phi, sizes in maps)
+
+    def _kept_maps(self, images, batches=None):
+        """Maps of images, as the method gives them, which it may have given already."""
+        anew = partial(self._raw_map_batches, images)
+        return KeptMaps(anew() if batches is None else batches, anew)
 
     def _add_validation(self, batches, regions, provisional=False):
         """Set the thresholds from the maps of images not learnt from, beside earlier ones."""

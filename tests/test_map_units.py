@@ -4,8 +4,15 @@ import torch
 from numpy.testing import assert_allclose
 from scipy import ndimage
 
-from skanomaly import SubspaceAD
-from skanomaly._map_units import PRIOR_OF_MEAN, PRIOR_OF_VARIANCE, SIGMA, MapMoments, in_units
+from skanomaly import SubspaceAD, _map_units
+from skanomaly._map_units import (
+    PRIOR_OF_MEAN,
+    PRIOR_OF_VARIANCE,
+    SIGMA,
+    KeptMaps,
+    MapMoments,
+    in_units,
+)
 from skanomaly.datasets import make_texture_defects
 
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.ThresholdWarning")
@@ -164,3 +171,28 @@ def test_images_of_other_sizes_stretch_the_units(images):
     detector = SubspaceAD(image_size=None, random_state=0).fit(images[:20], X_val=images[20:])
     wide = np.concatenate([images[0], images[1]], axis=1)
     assert detector.transform([wide]).shape == (1, 64, 128)
+
+
+@pytest.mark.parametrize("max_bytes", [0, 100, 2**20])
+def test_a_stream_is_computed_again_only_where_it_is_large(max_bytes, monkeypatch):
+    monkeypatch.setattr(_map_units, "MAX_BYTES_KEPT", max_bytes)
+    computed = []
+
+    def stream():
+        for i in range(3):
+            computed.append(i)
+            yield torch.full((2, 4, 4), float(i)), [(4, 4)] * 2
+
+    kept = KeptMaps(stream(), stream)
+    for _ in range(3):
+        assert [float(phi.mean()) for phi, _ in kept] == [0, 1, 2]
+    assert len(computed) == (3 if max_bytes == 2**20 else 9)
+
+
+def test_a_fit_scores_images_kept_out_once(images, monkeypatch):
+    n_scored, compute = [], SubspaceAD._compute_maps
+    monkeypatch.setattr(
+        SubspaceAD, "_compute_maps", lambda self, x: n_scored.append(len(x)) or compute(self, x)
+    )
+    fitted("position", images)
+    assert sum(n_scored) == 10

@@ -176,25 +176,26 @@ class EnsembleDetector(BaseImageDetector, Composition):
             maps.append(joined(member._maps_of_features(levels[network])))
         return tuple(maps)
 
-    def _judge_by(self, batches, again, regions, provisional=False):
+    def _judge_by(self, maps, regions, provisional=False):
         if self.combination == "p_value":
-            self._find_knots(batches, regions)
+            self._find_knots(maps, regions)
         else:
-            self._find_scales(batches, regions)
-        super()._judge_by(again(), again, regions, provisional)
+            self._find_scales(maps, regions)
+        super()._judge_by(maps, regions, provisional)
 
-    def _find_scales(self, batches, regions):
+    def _find_scales(self, maps, regions):
         moments = [MapMoments(per_position=False) for _ in self.detectors_]
-        for maps, _, of_batch in with_regions(batches, regions):
-            for own, phi in zip(moments, maps):
+        for of_members, _, of_batch in with_regions(maps, regions):
+            for own, phi in zip(moments, of_members):
+                self._require_finite(phi, regions.indices[own.n_images :])
                 own.add(phi, of_batch)
         found = [own.mean_and_deviation() for own in moments]
         self.member_means_, self.member_deviations_ = np.array(found, float).reshape(-1, 2).T
 
-    def _find_knots(self, batches, regions):
+    def _find_knots(self, maps, regions):
         values = [[] for _ in self.detectors_]
-        for maps, _, of_batch in with_regions(batches, regions):
-            for own, phi in zip(values, maps):
+        for of_members, _, of_batch in with_regions(maps, regions):
+            for own, phi in zip(values, of_members):
                 own.append(phi[weights_of(of_batch, phi) > 0.5].cpu().numpy())
         self.knots_ = [knots_of(np.concatenate(own)) for own in values]
 
