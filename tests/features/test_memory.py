@@ -266,3 +266,58 @@ def test_queries_of_another_shape_are_refused(shape):
     bank = PatchBank().fit([normal_features(10)])
     with pytest.raises(ValueError, match=r"expected \(m, 8\)"):
         bank.distances(torch.zeros(shape))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    max_patches=st.sampled_from([8, 25, 0.1, 0.4, 1.0]),
+    max_candidates=st.sampled_from([30, 1000]),
+    sizes=st.lists(st.integers(1, 60), min_size=2, max_size=5),
+    spread=st.sampled_from([0.0, 10.0]),
+    merged=st.booleans(),
+    seed=seeds,
+)
+def test_no_patch_so_far_is_farther_than_the_radius(
+    max_patches, max_candidates, sizes, spread, merged, seed
+):
+    """Of those that were candidates, which all are where there are no more than may be."""
+    parts = [normal_features(n, 4, seed + i, spread * i) for i, n in enumerate(sizes)]
+    settings = {"max_candidates": max(max_candidates, sum(sizes)) if max_candidates > 30 else 60}
+    first, *others = parts
+    bank = PatchBank(max_patches, **settings).fit([first], seed)
+    if merged:
+        bank.absorb([PatchBank(max_patches, **settings).fit([p], seed) for p in others], seed)
+    else:
+        for part in others:
+            bank.update([part], seed)
+    assert bank.n_seen == sum(sizes)
+    gaps = cdist(torch.cat(parts).double(), bank.patches.double()).min(axis=1)
+    assert gaps.max() <= bank.radius + 1e-5 * (1 + gaps.max())
+    most = max_patches if isinstance(max_patches, int) else settings["max_candidates"]
+    assert len(bank.patches) <= max(most, len(sizes))
+
+
+def test_a_further_stream_adds_the_patches_farthest_from_the_memory_and_each_other():
+    old, new = normal_features(200, 4), normal_features(200, 4, 1, 2.0)
+    bank = PatchBank(0.1).fit([old], 0)
+    kept = bank.patches.clone()
+    bank.update([new], 0)
+    assert torch.equal(bank.patches[:20], kept)
+    chosen, gaps = [], cdist(new.double(), kept.double()).min(axis=1)
+    for _ in range(20):
+        chosen.append(int(gaps.argmax()))
+        gaps = np.minimum(gaps, cdist(new.double(), new[chosen[-1:]].double())[:, 0])
+    assert torch.equal(bank.patches[20:], new[sorted(chosen)])
+
+
+@pytest.mark.parametrize("max_patches", [30, 0.1])
+def test_a_sample_of_several_streams_is_uniform(max_patches):
+    features, counts = torch.arange(300.0)[:, None], np.zeros(300)
+    for seed in range(300):
+        bank = PatchBank(max_patches, "random").fit([features[:150]], seed)
+        bank.update([features[150:200]], seed + 1000)
+        bank.absorb([PatchBank(max_patches, "random").fit([features[200:]], seed + 2000)], seed)
+        counts[bank.patches[:, 0].long().numpy()] += 1
+        assert len(bank.patches) == 30
+    of_streams = [part.mean() for part in np.split(counts, [150, 200])]
+    np.testing.assert_allclose(of_streams, 30, rtol=0.1)
