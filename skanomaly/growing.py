@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 from sklearn.utils import check_random_state
 
+from ._judging import MAX_SCORES_KEPT
 from ._random import drawing_from, seeded_generator
-from .base import MAX_SCORES_KEPT, BaseImageDetector
+from .base import BaseImageDetector
 
 
 class GrowingDetector(BaseImageDetector):

@@ -207,7 +207,7 @@ def test_units_of_a_merged_detector_are_those_of_all(images, further):
 
 
 def test_the_oldest_scores_give_way(images, monkeypatch):
-    monkeypatch.setattr("skanomaly.base.MAX_SCORES_KEPT", 8)
+    monkeypatch.setattr("skanomaly._judging.MAX_SCORES_KEPT", 8)
     detector = small_detector(SubspaceAD).fit(images[:10])
     latest = detector.validation_scores_[4:]
     scores = detector.score_samples(images[10:14])

@@ -28,6 +28,7 @@ STOREYS = [
     ["maps", "_map_units", "synthesis", "calibration"],
     ["features", "training"],
     ["_modules", "_holdout"],
+    ["_judging"],
     ["base", "growing"],
     ["detectors"],
     ["compose", "preprocessing", "_unwrap"],

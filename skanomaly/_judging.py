@@ -1,0 +1,135 @@
+"""What normal images that were not learnt from decide: units of maps, and thresholds."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ._holdout import hold_out_in_turn, warn_of_few, warn_of_one
+from ._map_units import KeptMaps, MapMoments, in_units, joined, with_regions
+from ._random import drawing_from
+from .calibration import quantile_of_new
+from .exceptions import NonFiniteMapError
+
+# The oldest give way, so that a stream without end needs no memory without end.
+MAX_SCORES_KEPT = 10_000
+
+
+class JudgesByNormals:
+    """The part of `BaseImageDetector` that sets the units of its maps and its thresholds.
+
+    From the maps of normal images that were not learnt from, `map_mean_` and `map_deviation_`
+    are found, and in these units `validation_scores_`, `validation_maxima_`, `offset_` and
+    `map_threshold_`. The other parts call ``_fit_on_few``, ``_kept_maps`` with ``_judge_by``,
+    ``_add_validation``, ``_set_thresholds`` and ``_in_units``.
+    """
+
+    def _fit_on_few(self, images, regions, groups, random_state, seed):
+        """Learn from all images, after shares of them were held out in turn."""
+        maps, order = [], []
+        folds = hold_out_in_turn(len(images), self.validation_fraction, groups, random_state)
+        for held_out in folds:
+            train = images.subset(np.setdiff1d(np.arange(len(images)), held_out))
+            part, validation = self._without_fitted_state(), images.subset(held_out)
+            part.n_channels_in_ = self.n_channels_in_
+            with drawing_from(torch.Generator().manual_seed(seed)):
+                maps += part._fit_images(train, validation) or part._raw_map_batches(validation)
+            order += list(held_out)
+        with drawing_from(torch.Generator().manual_seed(seed)):
+            self._fit_images(images, images)
+        if folds:
+            self._judge_by(maps, regions.subset(order))
+        else:
+            maps, sizes = self._maps_of_shifted(images)
+            of_each = regions.subset([0] * len(sizes))
+            self._judge_by([(maps, sizes)], of_each, provisional=True)
+
+    def _maps_of_shifted(self, images):
+        """Maps of an image and of itself moved by a pixel: the least that others differ by."""
+        self._place(self._device)
+        pixels, (size,) = next(images.batches(1))
+        height, width = pixels.shape[2:]
+        wider = F.pad(pixels, (1, 1, 1, 1), mode="replicate")
+        shifts = [(1, 1), (0, 1), (2, 1), (1, 0), (1, 2)]
+        shifted = [wider[:, :, y : y + height, x : x + width] for y, x in shifts]
+        with torch.inference_mode():
+            return self._compute_maps(torch.cat(shifted).to(self._device)), [size] * len(shifts)
+
+    def _judge_by(self, maps, regions, provisional=False):
+        """Set units of maps and thresholds from normal images that were not learnt from.
+
+        `maps` are theirs as the method gives them, pairs (maps, the images' own sizes), and
+        are gone through several times.
+        """
+        self.is_provisional_ = False
+        if self.standardize is not None:
+            moments = MapMoments(self.standardize == "position" and not provisional)
+            for phi, _, of_batch in with_regions(self._all_combined(maps), regions):
+                phi = joined(phi)
+                self._require_finite(phi, regions.indices[moments.n_images :])
+                moments.add(phi, of_batch)
+            self.map_mean_, self.map_deviation_ = moments.mean_and_deviation()
+        batches = self._all_combined(maps)
+        if self.standardize == "position" and not provisional:
+            found = with_regions(batches, regions)
+            batches = ((moments.left_out(joined(phi), own), sizes) for phi, sizes, own in found)
+        else:
+            batches = ((self._in_units(phi), sizes) for phi, sizes in batches)
+        self._add_validation(batches, regions, provisional)
+
+    def _all_combined(self, maps):
+        return ((self._combined(phi), sizes) for phi, sizes in maps)
+
+    def _kept_maps(self, images, batches=None):
+        """Maps of images, as the method gives them, which it may have given already."""
+        anew = partial(self._raw_map_batches, images)
+        return KeptMaps(anew() if batches is None else batches, anew)
+
+    def _add_validation(self, batches, regions, provisional=False):
+        """Set the thresholds from the maps of images not learnt from, beside earlier ones."""
+        found = ((score, m.max()) for m, score in self._assembled(batches, regions))
+        scores, maxima = np.array(list(found), dtype=float).T
+        none = np.empty(0)
+        for name, new in (("validation_scores_", scores), ("validation_maxima_", maxima)):
+            earlier = none if self.is_provisional_ else getattr(self, name, none)
+            setattr(self, name, np.append(earlier, new)[-MAX_SCORES_KEPT:])
+        self.is_provisional_ = provisional
+        self._set_thresholds()
+
+    def _set_thresholds(self):
+        rate = self.false_alarm_rate
+        self.offset_ = quantile_of_new(self.validation_scores_, rate)
+        self.map_threshold_ = -quantile_of_new(-self.validation_maxima_, rate)
+        self.fitted_parameters_ = copy.deepcopy(self._parameters_that_affect("maps", "scores"))
+        warn = warn_of_one if self.is_provisional_ else warn_of_few
+        warn(len(self.validation_scores_), rate)
+
+    def _require_finite(self, maps, indices):
+        for phi, index in zip(maps, indices):
+            if not torch.isfinite(phi).all():
+                raise NonFiniteMapError(
+                    f"the map that {type(self).__name__} gives of it is not finite; the "
+                    "detector's state is damaged, or the image lies far outside what it was "
+                    "fitted on: fit anew",
+                    index=int(index),
+                )
+
+    def _raw_map_batches(self, images):
+        """The same, as the method gives them."""
+        self._place(self._device)
+        for pixels, sizes in images.batches(self.batch_size, self.n_jobs):
+            with torch.inference_mode():
+                yield self._compute_maps(pixels.to(self._device)), sizes
+
+    def _combined(self, maps):
+        """What is standardised of the maps that the method gives."""
+        return maps
+
+    def _in_units(self, maps):
+        if self.standardize is None:
+            return maps
+        return in_units(maps, self.map_mean_, self.map_deviation_)
