@@ -109,7 +109,13 @@ class Entry(NamedTuple):
 LABELS = {"HierarchicalFeatureAE": "HFR-AE"}  # in tables, where it is not the class's name
 FURTHER = {
     "HierarchicalFeatureAE": {
-        "variants": {"area": {"level_weights": "area"}, "equal": {"level_weights": "equal"}}
+        "variants": {
+            "default": {},
+            **{
+                f"{weights}, unstandardised": {"level_weights": weights, "standardize": None}
+                for weights in ("similarity", "area", "equal")
+            },
+        }
     },
     "PatchReconstruction": {
         "variants": {
@@ -134,6 +140,7 @@ BASELINES = {
     "PatchCore(layers 1 2 3; 10000 patches)": Entry(
         partial(PatchCore, layers=(1, 2, 3), coreset=10_000)
     ),
+    "PatchCore(neighborhood=1)": Entry(partial(PatchCore, neighborhood=1)),
     "PatchCore(scale_levels=False)": Entry(partial(PatchCore, scale_levels=False)),
     "PatchCore(standardize=None)": Entry(partial(PatchCore, standardize=None)),
     "SubspaceAD(standardize=None)": Entry(partial(SubspaceAD, standardize=None)),

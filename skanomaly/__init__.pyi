@@ -131,6 +131,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
     momentum: float
     weight_decay: float
     level_areas_: Any
+    level_similarities_: Any
     net_: Any
     encoder_: Any
     min_image_size_: Any
@@ -152,7 +153,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
         value_range: tuple[float, float] | None = None,
         smoothing: float = 4.0,
         score_reduction: str | float = 'max',
-        standardize: str | None = None,
+        standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
         batch_size: int = 8,
@@ -164,7 +165,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
         layers: tuple[int, ...] = (1, 2, 3),
         engine: str = 'auto',
         memory: Memory | str | os.PathLike | None = None,
-        max_epochs: int = 60,
+        max_epochs: int = 30,
         lr: float = 0.4,
         lr_schedule: str = 'cosine',
         train_batch_size: int = 2,
@@ -173,10 +174,14 @@ class HierarchicalFeatureAE(BaseImageDetector):
         verbose: int = 0,
         hidden_ratio: float = 1.0,
         negative_slope: float = 0.1,
-        level_weights: str = 'area',
+        level_weights: str = 'similarity',
         momentum: float = 0.9,
         weight_decay: float = 0.0001,
     ) -> None: ...
+    def residual_maps(
+        self,
+        X,
+    ): ...
 
 class LocalContrast(BaseImageDetector):
     """Detect defects as pixels that differ from their surroundings: no learning at all."""

@@ -140,7 +140,9 @@ class BaseImageDetector(
         Interval(Real, 0, 1, closed="right"),
         affects="scores",
     )
-    standardize: str | None = parameter(None, StrOptions({"global", "position"}), None)
+    standardize: str | None = parameter(
+        None, StrOptions({"global", "position"}), None, affects="scores"
+    )
     false_alarm_rate: float = parameter(
         0.05, Interval(Real, 0, 0.5, closed="neither"), affects="threshold"
     )

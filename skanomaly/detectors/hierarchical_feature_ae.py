@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from numbers import Real
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -11,8 +12,12 @@ from torch import nn
 from .._parameters import parameter
 from .._sklearn import Interval, StrOptions
 from ..features import FeatureDataset
-from ..maps import normalized_residual
+from ..images import stack
+from ..maps import assemble_maps_by_size, normalized_residual
 from ._feature_detector import FrozenFeatureDetector
+
+# To which the similarity of a level's features and their reconstructions is raised to weigh it.
+SIMILARITY_POWER = 8
 
 
 class HierarchicalDecoder(nn.Module):
@@ -98,9 +103,14 @@ class HierarchicalFeatureAE(FrozenFeatureDetector):
         Not stated in the paper.
     negative_slope : float
         Of the leaky ReLUs. The paper's.
-    level_weights : {"area", "equal"}
-        Weight of a level's residual in the map. "area" is the paper's
+    level_weights : {"similarity", "area", "equal"}
+        Weight of a level's residual in the map. "similarity" is the eighth power of
+        `level_similarities_`: fine levels count on parts, where they are reconstructed
+        well and tell exactly where a defect is, and less on irregular textures, whose
+        fine structure does not follow from the coarsest level. "area" is the paper's
         :math:`1 / (w_k h_k)`, which favours the coarse levels; "equal" is 1.
+    standardize : {"global", "position"} or None
+        Units of the map, see `BaseImageDetector`; the paper's is None.
     max_epochs : int
         Passes over the training images. Not stated in the paper.
     lr : float
@@ -116,6 +126,9 @@ class HierarchicalFeatureAE(FrozenFeatureDetector):
     level_areas_ : list of int
         :math:`w_k h_k` of the images that were learnt from, by which "area" divides
         whatever an image's own size is, so that scores of different sizes compare.
+    level_similarities_ : list of float
+        Mean cosine, at each level, of the features of the images kept out of training
+        and their reconstructions.
 
     See Also
     --------
@@ -160,8 +173,11 @@ class HierarchicalFeatureAE(FrozenFeatureDetector):
 
     hidden_ratio: float = parameter(1.0, Interval(Real, 0, None, closed="neither"))
     negative_slope: float = parameter(0.1, Interval(Real, 0, None, closed="left"))
-    level_weights: str = parameter("area", StrOptions({"area", "equal"}), affects="scores")
-    max_epochs = 60
+    level_weights: str = parameter(
+        "similarity", StrOptions({"similarity", "area", "equal"}), affects="scores"
+    )
+    standardize = "position"
+    max_epochs = 30
     lr = 0.4
     momentum: float = parameter(0.9, Interval(Real, 0, 1, closed="left"), affects="training")
     weight_decay: float = parameter(
@@ -169,13 +185,64 @@ class HierarchicalFeatureAE(FrozenFeatureDetector):
     )
     train_batch_size = 2
 
-    def _maps_of_features(self, f_enc):
-        """phi_k of each level, (n, h_k, w_k), weighted for the sum of eqs. 9-10."""
+    def residual_maps(self, X):
+        """The residual of each level by itself, as the paper's figures 2 and 3 show them.
+
+        Parameters
+        ----------
+        X : batch of images
+            As for `fit`.
+
+        Returns
+        -------
+        list of ndarray, each (n, H, W), float32, in [0, 2]
+            phi_k of each level of `layers`, finest first, brought to each image's own
+            size; neither weighted, nor smoothed, nor standardised. If the images differ
+            in size, object arrays (n,) of such maps.
+        """
+        now = self._as_it_is()
+        images = now._open(X)
+        now._place(now._device)
+        by_level = [[] for _ in now.layers]
+        for pixels, sizes in images.batches(now.batch_size, now.n_jobs):
+            with torch.inference_mode():
+                residuals = now._residuals(now.encoder_(pixels.to(now._device)))
+            for maps, phi_k in zip(by_level, residuals):
+                seen_size = now._seen_size or sizes[0]
+                whole = [None] * len(sizes)
+                assembled = assemble_maps_by_size(phi_k, seen_size, sizes, 0, whole)
+                maps += [phi.numpy() for phi in assembled]
+        return [stack(maps, len(images)) for maps in by_level]
+
+    def _residuals(self, f_enc):
+        """phi_k of each level, (n, h_k, w_k)."""
         f_dec = self.net_.module_(f_enc)
-        phi = [normalized_residual(e, d) for e, d in zip(f_enc, f_dec, strict=True)]
-        if self.level_weights == "equal":
-            return phi
-        return [phi_k / area for phi_k, area in zip(phi, self.level_areas_, strict=True)]
+        return [normalized_residual(e, d) for e, d in zip(f_enc, f_dec, strict=True)]
+
+    def _maps_of_features(self, f_enc):
+        """phi_k of each level, weighted for the sum of eqs. 9-10."""
+        return [w * phi_k for w, phi_k in zip(self._weights(), self._residuals(f_enc), strict=True)]
+
+    def _weights(self):
+        if self.level_weights == "similarity":
+            return [max(0.0, s) ** SIMILARITY_POWER for s in self.level_similarities_]
+        if self.level_weights == "area":
+            return [1 / area for area in self.level_areas_]
+        return [1.0] * len(self.level_areas_)
+
+    def _validation_maps(self, features):
+        self.level_similarities_ = self._similarities(features)
+        return super()._validation_maps(features)
+
+    def _similarities(self, features):
+        self._place(self._device)
+        sums, n_images = 0.0, 0
+        for levels, sizes in features.batches(self.batch_size):
+            with torch.inference_mode():
+                residuals = self._residuals([f_k.to(self._device) for f_k in levels])
+            sums = sums + np.array([float(phi.mean(dim=(1, 2)).sum()) for phi in residuals])
+            n_images += len(sizes)
+        return (1 - sums / n_images).tolist()
 
     def _net_on(self, levels):
         self.level_areas_ = [f_k.shape[2] * f_k.shape[3] for f_k in levels]

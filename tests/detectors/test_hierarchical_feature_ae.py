@@ -50,30 +50,66 @@ def test_loss_is_eqs_5_to_8():
     assert float(HierarchicalFeatureLoss()(f_dec, f_enc)) == pytest.approx(np.mean(L_k), rel=1e-5)
 
 
-@pytest.mark.parametrize("level_weights", ["area", "equal"])
+@pytest.mark.parametrize("level_weights", ["similarity", "area", "equal"])
 @pytest.mark.parametrize("smoothing", [4.0, 0.0])
 def test_map_is_eqs_9_to_11(fitted, textures, level_weights, smoothing):
     X = textures[1].images[:3]
-    detector = copy(fitted).set_params(level_weights=level_weights, smoothing=smoothing)
-    detector.calibrate(X)
-
-    pixels = torch.from_numpy(X[:, None] / np.float32(255))
-    f_enc = FeaturePyramid(n_channels=1, engine="torch")(pixels)
-    with torch.no_grad():
-        f_dec = fitted.net_.module_(f_enc)
+    settings = {"level_weights": level_weights, "smoothing": smoothing, "standardize": None}
+    detector = copy(fitted).set_params(**settings).calibrate(X)
     f_a = np.zeros(X.shape)
-    for enc, dec in zip(f_enc, f_dec, strict=True):
-        phi = slow_residual(enc.numpy().astype(float), dec.numpy().astype(float))
+    for k, phi in enumerate(slow_residuals(fitted, X)):
         h_k, w_k = phi.shape[1:]
-        weight = 1 / (w_k * h_k) if level_weights == "area" else 1
-        f_a += nn.functional.interpolate(
-            torch.from_numpy(weight * phi)[:, None], (64, 64), mode="bilinear"
-        )[:, 0].numpy()
+        similarity = fitted.level_similarities_[k] ** 8
+        weight = {"similarity": similarity, "area": 1 / (w_k * h_k), "equal": 1}[level_weights]
+        f_a += resized_to(weight * phi, (64, 64))
     if smoothing:
         f_a = np.stack([ndimage.gaussian_filter(m, smoothing) for m in f_a])
 
     assert_allclose(detector.transform(X), f_a, rtol=1e-3)
     assert_allclose(-detector.score_samples(X), f_a.max(axis=(1, 2)), rtol=1e-3)
+
+
+def slow_residuals(detector, X):
+    """phi_k of each level, of grey images of bytes."""
+    f_enc = FeaturePyramid(n_channels=1, engine="torch")(
+        torch.from_numpy(X[:, None] / np.float32(255))
+    )
+    with torch.no_grad():
+        f_dec = detector.net_.module_(f_enc)
+    pairs = zip(f_enc, f_dec, strict=True)
+    return [slow_residual(e.numpy().astype(float), d.numpy().astype(float)) for e, d in pairs]
+
+
+def resized_to(phi, size):
+    phi = torch.from_numpy(phi)[:, None]
+    return nn.functional.interpolate(phi, size, mode="bilinear")[:, 0].numpy()
+
+
+def test_similarities_are_cosines_of_what_was_kept_out(fitted, textures):
+    X = textures[0].images
+    _, held_out = split_of(small_detector(), len(X))
+    expected = [1 - phi.mean() for phi in slow_residuals(fitted, X[held_out])]
+    assert_allclose(fitted.level_similarities_, expected, rtol=1e-4)
+
+
+def test_residual_maps_are_each_levels(fitted, textures):
+    X = textures[1].images[:3]
+    found = fitted.residual_maps(X)
+    assert [maps.shape for maps in found] == [(3, 64, 64)] * 3
+    for maps, phi in zip(found, slow_residuals(fitted, X), strict=True):
+        assert_allclose(maps, resized_to(phi, (64, 64)), rtol=1e-3, atol=1e-5)
+
+
+def test_residual_maps_are_of_each_images_own_size(fitted, textures):
+    X = [textures[1].images[0], textures[1].images[1][:, :48]]
+    for maps in fitted.residual_maps(X):
+        assert [phi.shape for phi in maps] == [(64, 64), (64, 48)]
+
+
+def test_level_that_is_not_reconstructed_counts_nothing(fitted):
+    detector = copy(fitted)
+    detector.level_similarities_ = [-0.1, 0.5, 1.0]
+    assert detector._weights() == [0.0, 0.5**8, 1.0]
 
 
 def test_decoder_is_eqs_3_and_4():
@@ -110,7 +146,8 @@ def test_optimiser_is_the_papers():
     detector = HierarchicalFeatureAE()
     assert (detector.lr, detector.momentum, detector.weight_decay) == (0.4, 0.9, 1e-4)
     assert (detector.smoothing, detector.score_reduction) == (4.0, "max")
-    assert detector.level_weights == "area"
+    papers = detector.set_params(level_weights="area", standardize=None)
+    assert (papers.level_weights, papers.standardize) == ("area", None)
 
 
 def test_settings_reach_the_optimiser(fitted):
@@ -144,10 +181,10 @@ def test_frozen_features_are_computed_once_per_fit(textures, monkeypatch):
 def test_threshold_is_that_of_a_second_pass(fitted, textures):
     """The maps that `_fit_images` returns are those of the validation images."""
     X = textures[0].images
-    detector = small_detector()
-    _, held_out = split_of(detector, len(X))
-    scores = fitted.score_samples(X[held_out])
-    assert fitted.offset_ == pytest.approx(quantile_of_new(scores, 0.05), rel=1e-5)
+    _, held_out = split_of(small_detector(), len(X))
+    plain = small_detector(standardize=None).fit(X)
+    scores = plain.score_samples(X[held_out])
+    assert plain.offset_ == pytest.approx(quantile_of_new(scores, 0.05), rel=1e-5)
 
 
 def test_memory_spares_the_second_fit_the_backbone(textures, monkeypatch, tmp_path):
@@ -165,8 +202,9 @@ def test_memory_spares_the_second_fit_the_backbone(textures, monkeypatch, tmp_pa
 def test_engines_give_the_same_scores(textures):
     train, test = textures
     onnx, in_pytorch = (small_detector(engine=e).fit(train.images) for e in ("onnx", "torch"))
-    # Training amplifies rounding, so the decoder is shared.
-    in_pytorch.net_ = onnx.net_
+    # Training amplifies rounding, so what it leads to is shared.
+    for name in ("net_", "level_similarities_", "map_mean_", "map_deviation_"):
+        setattr(in_pytorch, name, getattr(onnx, name))
     assert_allclose(
         in_pytorch.score_samples(test.images), onnx.score_samples(test.images), rtol=1e-3
     )
@@ -192,7 +230,8 @@ def test_bottle(mvtec_root):
 def test_scores_of_other_sizes_compare(textures):
     """Four times the area, of the same scene: the scores do not fall to a quarter."""
     X = textures[0].images
-    detector = small_detector(image_size=None, max_epochs=5).fit(X)
+    settings = {"level_weights": "area", "standardize": None}
+    detector = small_detector(image_size=None, max_epochs=5, **settings).fit(X)
     left, right = (
         np.concatenate([X[a : a + 8], X[b : b + 8]], axis=1) for a, b in ((0, 8), (16, 0))
     )
