@@ -348,9 +348,7 @@ class BaseImageDetector(
             at random, by `random_state` if it is an int.
         """
         now = self._as_it_is()
-        # No object's state may move, as scoring changes nothing.
-        seed = self.random_state if isinstance(self.random_state, Integral) else 0
-        random_state = np.random.RandomState(seed)
+        random_state = np.random.RandomState(now._seed_of_ties())
         return conformal_p_values(now._scores(X, roi), now.validation_scores_, random_state)
 
     def detect(self, X, *, roi=None):
@@ -553,6 +551,10 @@ class BaseImageDetector(
         self.required_size_ = size if self.image_size is None else None
         for part in parts:
             part.required_size = self.required_size_
+
+    def _seed_of_ties(self):
+        """What breaks them in p-values; no object's state may move, as scoring changes nothing."""
+        return int(self.random_state) if isinstance(self.random_state, Integral) else 0
 
     def _parameters_that_affect(self, *what):
         """Values of the parameters that are declared to affect one of these, by name."""

@@ -9,7 +9,7 @@ from numbers import Integral
 import numpy as np
 
 from .._process import ONE_AT_A_TIME
-from ..calibration import verdicts
+from ..calibration import conformal_p_values, verdicts
 from ..exceptions import InvalidImageError, ModelFileError
 from ..images import ImageDataset, ImageFiles, Regions, stack
 from ._onnx_file import check_content, read_file
@@ -122,6 +122,12 @@ class OnnxDetector:
     def predict(self, X, *, roi=None):
         """Verdict on each image: +1 for normal, -1 for anomalous."""
         return verdicts(self.score_samples(X, roi=roi), self.offset_)
+
+    def p_values(self, X, *, roi=None):
+        """Conformal p-value of each image; see `BaseImageDetector.p_values`."""
+        random_state = np.random.RandomState(self.metadata_["seed"])
+        reference = np.array(self.metadata_["validation_scores"], dtype=float)
+        return conformal_p_values(self.score_samples(X, roi=roi), reference, random_state)
 
     def detect(self, X, *, roi=None):
         """Scores, verdicts and maps.

@@ -174,6 +174,8 @@ def _metadata(detector, raw):
         "detector": type(detector).__name__,
         "offset": float(detector.offset_),
         "map_threshold": float(detector.map_threshold_),
+        "validation_scores": sorted(map(float, detector.validation_scores_)),
+        "seed": detector._seed_of_ties(),
         "dtype": raw.dtype.name,
         "input_dtype": input_dtype(raw.dtype).name,
         "value_range": [float(low), float(high)],

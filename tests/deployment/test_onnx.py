@@ -81,7 +81,16 @@ def test_every_detector_that_can_be(name, tmp_path):
     assert_same(served, detector, [*GREY[:2], *OTHER_SIZE], roi=mixed)
     assert served.offset_ == detector.offset_
     assert served.map_threshold_ == detector.map_threshold_
+    assert_allclose(served.p_values(OTHER_SIZE), detector.p_values(OTHER_SIZE))
     assert detector.predict(GREY).shape == (12,)  # which export has left as it was
+
+
+def test_p_values_are_ranks_among_the_detectors_own_scores(tmp_path):
+    detector = small("SubspaceAD").fit(GREY)
+    export_onnx(detector, tmp_path / "model.onnx", GREY[:3])
+    served = OnnxDetector(tmp_path / "model.onnx")
+    served.metadata_["validation_scores"] = [-np.inf, -np.inf, np.inf]
+    assert_array_equal(served.p_values(GREY[:2]), [3 / 4, 3 / 4])
 
 
 # Each value beside each of the others; the combinations that add none are slow.
