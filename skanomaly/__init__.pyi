@@ -459,6 +459,7 @@ class PatchCore(BaseImageDetector):
     metric: str
     scale_levels: bool
     neighborhood: int
+    pool_levels: bool
     n_rotations: int
     robust: bool
     max_candidates: int
@@ -504,6 +505,7 @@ class PatchCore(BaseImageDetector):
         metric: str = 'euclidean',
         scale_levels: bool = True,
         neighborhood: int = 3,
+        pool_levels: bool = False,
         n_rotations: int = 1,
         robust: bool = False,
         max_candidates: int = 250000,
@@ -542,6 +544,7 @@ class PatchLatentSVM(BaseImageDetector):
     kernel_sizes: tuple[int, ...]
     strides: tuple[int, ...]
     n_patches: int
+    two_sided: bool
     svm: str
     n_estimators: int
     n_support: int
@@ -569,9 +572,9 @@ class PatchLatentSVM(BaseImageDetector):
         *,
         image_size: int | tuple[int, int] | None = None,
         value_range: tuple[float, float] | None = None,
-        smoothing: float = 4.0,
+        smoothing: float = 8.0,
         score_reduction: str | float = 'max',
-        standardize: str | None = None,
+        standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
         batch_size: int = 4,
@@ -590,6 +593,7 @@ class PatchLatentSVM(BaseImageDetector):
         kernel_sizes: tuple[int, ...] = (5, 3, 3, 3),
         strides: tuple[int, ...] = (1, 1, 3, 1),
         n_patches: int = 1000,
+        two_sided: bool = True,
         svm: str = 'exact',
         n_estimators: int = 5,
         n_support: int = 500,
@@ -625,6 +629,7 @@ class PatchReconstruction(BaseImageDetector):
     kernel_sizes: tuple[int, ...]
     strides: tuple[int, ...]
     n_patches: int
+    two_sided: bool
     error: str
     aggregation: str
     stride: int
@@ -646,9 +651,9 @@ class PatchReconstruction(BaseImageDetector):
         *,
         image_size: int | tuple[int, int] | None = None,
         value_range: tuple[float, float] | None = None,
-        smoothing: float = 4.0,
+        smoothing: float = 8.0,
         score_reduction: str | float = 'max',
-        standardize: str | None = None,
+        standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
         batch_size: int = 4,
@@ -667,6 +672,7 @@ class PatchReconstruction(BaseImageDetector):
         kernel_sizes: tuple[int, ...] = (5, 3, 3, 3),
         strides: tuple[int, ...] = (1, 1, 3, 1),
         n_patches: int = 1000,
+        two_sided: bool = True,
         error: str = 'squared',
         aggregation: str = 'mean',
         stride: int = 1,
@@ -698,6 +704,7 @@ class PatchRestoration(BaseImageDetector):
     kernel_sizes: tuple[int, ...]
     strides: tuple[int, ...]
     n_patches: int
+    two_sided: bool
     n_codes: int
     commitment_weight: float
     prior_width: int
@@ -728,9 +735,9 @@ class PatchRestoration(BaseImageDetector):
         *,
         image_size: int | tuple[int, int] | None = None,
         value_range: tuple[float, float] | None = None,
-        smoothing: float = 4.0,
+        smoothing: float = 8.0,
         score_reduction: str | float = 'max',
-        standardize: str | None = None,
+        standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
         batch_size: int = 4,
@@ -749,6 +756,7 @@ class PatchRestoration(BaseImageDetector):
         kernel_sizes: tuple[int, ...] = (5, 3, 3, 3),
         strides: tuple[int, ...] = (1, 1, 3, 1),
         n_patches: int = 1000,
+        two_sided: bool = True,
         n_codes: int = 64,
         commitment_weight: float = 0.25,
         prior_width: int = 32,

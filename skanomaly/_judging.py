@@ -76,7 +76,10 @@ class JudgesByNormals:
         batches = self._all_combined(maps)
         if self.standardize == "position" and not provisional:
             found = with_regions(batches, regions)
-            batches = ((moments.left_out(joined(phi), own), sizes) for phi, sizes, own in found)
+            batches = (
+                (self._sided(moments.left_out(joined(phi), own)), sizes)
+                for phi, sizes, own in found
+            )
         else:
             batches = ((self._in_units(phi), sizes) for phi, sizes in batches)
         self._add_validation(batches, regions, provisional)
@@ -132,4 +135,8 @@ class JudgesByNormals:
     def _in_units(self, maps):
         if self.standardize is None:
             return maps
-        return in_units(maps, self.map_mean_, self.map_deviation_)
+        return self._sided(in_units(maps, self.map_mean_, self.map_deviation_))
+
+    def _sided(self, deviations):
+        """What counts of deviations from the mean: those above it, unless a method says more."""
+        return deviations

@@ -91,6 +91,6 @@ def test_regions_follow_their_images(images):
         X[i, 8 * i : 8 * i + 16] = 255  # what does not count
     with_regions = SubspaceAD(image_size=64, smoothing=0.0, random_state=0).fit(X, roi=roi)
     without = SubspaceAD(image_size=64, smoothing=0.0, random_state=0).fit(X)
-    assert with_regions.validation_scores_.min() > without.validation_scores_.min()
+    assert with_regions.validation_scores_.mean() > without.validation_scores_.mean()
     again = SubspaceAD(image_size=64, smoothing=0.0, random_state=0).fit(X, roi=roi)
     assert_array_equal(with_regions.validation_scores_, again.validation_scores_)

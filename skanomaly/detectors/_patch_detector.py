@@ -35,6 +35,12 @@ class PatchDetector(TrainedDetector):
         draws about as many, and goes over them repeatedly.
     image_size : int, (int, int) or None
         Height and width that the network sees; None keeps each image's own.
+    standardize : {"global", "position"} or None
+        Units of the map, see `BaseImageDetector`; the paper's is None.
+    two_sided : bool
+        In units of deviations, count what lies below the mean as well: a smooth spot
+        where there is a texture elsewhere is easier to reconstruct, and nearer to most
+        patches, than what is normal there. The paper's methods do not.
     validation_fraction : float in (0, 1)
         Share of the images that is kept out of training, for the threshold and
         to choose the epoch whose state is kept.
@@ -57,6 +63,9 @@ class PatchDetector(TrainedDetector):
     kernel_sizes: tuple[int, ...] = parameter((5, 3, 3, 3), Numbers(Integral, 1))
     strides: tuple[int, ...] = parameter((1, 1, 3, 1), Numbers(Integral, 1))
     n_patches: int = parameter(1000, Interval(Integral, 1, None, closed="left"), affects="training")
+    two_sided: bool = parameter(True, "boolean", affects="scores")
+    standardize = "position"
+    smoothing = 8.0
     image_size = None
     lr = 3e-3
     train_batch_size = 1
@@ -64,6 +73,9 @@ class PatchDetector(TrainedDetector):
 
     _reach = 0  # pixels by which maps continue images, where that exceeds half a patch
     _small_parameters = {"patch_size": 33, "n_patches": 40}
+
+    def _sided(self, deviations):
+        return deviations.abs() if self.two_sided else deviations
 
     def _make_autoencoder(self, n_channels):
         return ConvAutoEncoder(

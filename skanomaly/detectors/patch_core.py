@@ -54,6 +54,9 @@ class PatchCore(OnePassDetector):
         images, before they are joined. The paper does not.
     neighborhood : int
         Side of the square of positions whose features are averaged; the paper's.
+    pool_levels : bool
+        Average them on each level's own grid, as the paper does, which on the coarser
+        ones takes in much more of the image, rather than on the finest one's.
     n_rotations : int
         Directions from which each training image is looked at, for few images of parts
         or textures that may lie in any.
@@ -108,6 +111,7 @@ class PatchCore(OnePassDetector):
     metric: str = parameter("euclidean", StrOptions({"euclidean", "cosine"}))
     scale_levels: bool = parameter(True, "boolean")
     neighborhood: int = parameter(3, Interval(Integral, 1, None, closed="left"))
+    pool_levels: bool = parameter(False, "boolean")
     n_rotations: int = parameter(1, Interval(Integral, 1, None, closed="left"))
     robust: bool = parameter(False, "boolean")
     max_candidates: int = parameter(250_000, Interval(Integral, 1, None, closed="left"))
@@ -155,10 +159,13 @@ class PatchCore(OnePassDetector):
         self._settle()
 
     def _maps_of_features(self, levels):
-        f = on_finest_grid(levels, self.neighborhood)
+        f = self._joined(levels)
         rows, bank = self._scaled(as_rows(f)), self.bank_
         distances = bank.reweighted_distances(rows) if self.reweight else bank.distances(rows)
         return distances.view(f.shape[0], *f.shape[2:])
+
+    def _joined(self, levels):
+        return on_finest_grid(levels, self.neighborhood, self.pool_levels)
 
     def _scaled(self, rows):
         if self.scale_.shape != rows.shape[1:]:
@@ -173,7 +180,7 @@ class PatchCore(OnePassDetector):
         n, total, squares = 0, 0.0, 0.0
         self._place(self._device)
         for levels in self._levels_of(images.subset(some)):
-            rows = as_rows(on_finest_grid(levels, self.neighborhood)).cpu().double()
+            rows = as_rows(self._joined(levels)).cpu().double()
             n, total, squares = n + len(rows), total + rows.sum(0), squares + rows.square().sum(0)
         variances = (squares / n - (total / n).square()).clamp(min=0).cpu()
         totals = torch.stack([part.sum() for part in variances.split(n_channels)])
@@ -187,7 +194,7 @@ class PatchCore(OnePassDetector):
             for i in range(self.n_rotations):
                 with torch.inference_mode():
                     levels = self.encoder_(rotated(pixels.to(self._device), i / self.n_rotations))
-                    turned.append(on_finest_grid(levels, self.neighborhood))
+                    turned.append(self._joined(levels))
             for of_image in zip(*turned):
                 yield self._scaled(as_rows(torch.stack(of_image)))
 

@@ -10,6 +10,9 @@ from ..maps import SSIM_WINDOW, structural_similarity
 from ._patch_detector import PatchDetector, PatchLoss
 from ._patches import PatchMean, continued, interpolate_places, patch_places
 
+# What is added to an error before its logarithm is taken, for pixels in [0, 1].
+LEAST_ERROR = 1e-6
+
 
 class PatchReconstruction(PatchDetector):
     """Detect defects as what an auto-encoder of small patches fails to reconstruct.
@@ -37,6 +40,9 @@ class PatchReconstruction(PatchDetector):
 
     Notes
     -----
+    In units of deviations it is the logarithm of the error that is standardised: how much
+    an error is usually exceeded does not depend on how large it usually is.
+
     The decoder gives back a patch without a rim of 12 pixels, which a patch's own
     latents do not determine. So a pixel is covered by the patches whose inner 39
     x 39 pixels hold it; with SSIM the inner 29 x 29, whose windows lie inside.
@@ -87,6 +93,9 @@ class PatchReconstruction(PatchDetector):
                 f"stride={self.stride} leaves pixels that no patch covers: a patch gives the error "
                 f"of its {side} inner pixels; choose a stride of at most {side}"
             )
+
+    def _combined(self, maps):
+        return maps if self.standardize is None else (maps + LEAST_ERROR).log()
 
     def _compute_maps(self, pixels):
         network = self.net_.module_.folded()

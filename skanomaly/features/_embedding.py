@@ -6,16 +6,18 @@ import torch
 import torch.nn.functional as F
 
 
-def on_finest_grid(levels, neighborhood=1):
-    """The levels of a pyramid, averaged over neighbours, on the grid of the finest.
+def on_finest_grid(levels, neighborhood=1, each_level=False):
+    """The levels of a pyramid on the grid of the finest, averaged over neighbours.
 
     Parameters
     ----------
     levels : sequence of tensor, each (n, c_k, h_k, w_k)
         Finest first.
     neighborhood : int, default=1
-        Side of the square of positions, of each level's own grid, that each is the mean of;
-        at the border of those that there are.
+        Side of the square of positions that each is the mean of; at the border of those
+        that there are.
+    each_level : bool, default=False
+        Average on each level's own grid, before coarser ones are interpolated.
 
     Returns
     -------
@@ -23,9 +25,11 @@ def on_finest_grid(levels, neighborhood=1):
         Coarser levels are interpolated bilinearly.
     """
     size = levels[0].shape[2:]
-    averaged = [_averaged(f, neighborhood) for f in levels]
-    coarser = [F.interpolate(f, size, mode="bilinear") for f in averaged[1:]]
-    return torch.cat([averaged[0], *coarser], dim=1)
+    if each_level:
+        levels = [_averaged(f, neighborhood) for f in levels]
+    coarser = [F.interpolate(f, size, mode="bilinear") for f in levels[1:]]
+    joined = torch.cat([levels[0], *coarser], dim=1)
+    return joined if each_level else _averaged(joined, neighborhood)
 
 
 def as_rows(f):

@@ -23,27 +23,37 @@ def small(**parameters):
     return PatchCore(**{"image_size": 64, "random_state": 0, "standardize": None, **parameters})
 
 
-def slow_features(X, layers=(2, 3), neighborhood=3):
+def slow_features(X, layers=(2, 3), neighborhood=3, pool_levels=False):
     """Features of each position, from its own and its neighbours': (n, h, w, d)."""
     levels = FeaturePyramid(layers=layers, n_channels=1, engine="torch")(
         torch.from_numpy(X[:, None] / np.float32(255))
     )
-    size, r = levels[0].shape[2:], neighborhood // 2
-    found = []
-    for f in levels:
-        pooled = torch.empty_like(f)
-        for y, x in np.ndindex(*f.shape[2:]):
-            window = f[:, :, max(0, y - r) : y + r + 1, max(0, x - r) : x + r + 1]
-            pooled[:, :, y, x] = window.mean(dim=(2, 3))
-        found.append(F.interpolate(pooled, size, mode="bilinear").permute(0, 2, 3, 1))
-    return torch.cat(found, dim=3).numpy().astype(np.float64)
+    size = levels[0].shape[2:]
+    if pool_levels:
+        levels = [slow_means(f, neighborhood // 2) for f in levels]
+    joined = torch.cat([F.interpolate(f, size, mode="bilinear") for f in levels], dim=1)
+    if not pool_levels:
+        joined = slow_means(joined, neighborhood // 2)
+    return joined.permute(0, 2, 3, 1).numpy().astype(np.float64)
 
 
-def test_map_is_the_distance_to_the_nearest_patch(images):
+def slow_means(f, r):
+    means = torch.empty_like(f)
+    for y, x in np.ndindex(*f.shape[2:]):
+        window = f[:, :, max(0, y - r) : y + r + 1, max(0, x - r) : x + r + 1]
+        means[:, :, y, x] = window.mean(dim=(2, 3))
+    return means
+
+
+@pytest.mark.parametrize("pool_levels", [False, True])
+def test_map_is_the_distance_to_the_nearest_patch(images, pool_levels):
     X, test = images[:8], images[8:]
-    detector = small(coreset=1.0, smoothing=0.0, scale_levels=False).fit(X, X_val=test)
-    memory = slow_features(X).reshape(-1, 152)
-    queries = slow_features(test).reshape(-1, 152)
+    detector = small(coreset=1.0, smoothing=0.0, scale_levels=False, pool_levels=pool_levels).fit(
+        X, X_val=test
+    )
+    memory, queries = (
+        slow_features(part, pool_levels=pool_levels).reshape(-1, 152) for part in (X, test)
+    )
     expected = cdist(queries, memory).min(axis=1).reshape(len(test), 8, 8)
     (raw, _) = next(detector._raw_map_batches(detector._open(test)))
     assert_allclose(raw, expected, rtol=1e-3, atol=1e-3 * expected.max())

@@ -82,5 +82,5 @@ def test_the_file_is_small(tmp_path):
 def test_bottle(mvtec_root):
     train = load_mvtec_ad(mvtec_root, "bottle", split="train")
     test = load_mvtec_ad(mvtec_root, "bottle", split="test")
-    detector = SubspaceAD(image_size=128, random_state=0).fit(train.images[:80])
+    detector = SubspaceAD(image_size=128, layers=(2, 3), random_state=0).fit(train.images[:80])
     assert roc_auc_score(test.target[::3], detector.score_samples(test.images[::3])) > 0.97

@@ -14,23 +14,37 @@ def around(f, side, i, j):
     return f[:, :, max(0, i - before) : i + after + 1, max(0, j - before) : j + after + 1]
 
 
-@pytest.mark.parametrize("side", [1, 2, 3])
-def test_features_are_means_over_a_square_on_the_finest_grid(side):
-    fine, coarse = (torch.from_numpy(RNG.random(s)) for s in ((2, 3, 6, 8), (2, 4, 3, 4)))
-    found = on_finest_grid([fine, coarse], side)
-    means = np.stack(
-        [[around(coarse, side, i, j).mean(dim=(2, 3)).numpy() for j in range(4)] for i in range(3)]
-    ).transpose(2, 3, 0, 1)
+def enlarged(coarse):
+    """Twice the size, bilinear: (n, c, 3, 4) to (n, c, 6, 8)."""
+    found = torch.empty(*coarse.shape[:2], 6, 8, dtype=coarse.dtype)
     for i, j in np.ndindex(6, 8):
-        assert_allclose(found[:, :3, i, j], around(fine, side, i, j).mean(dim=(2, 3)))
         y, x = np.clip((i - 0.5) / 2, 0, 2), np.clip((j - 0.5) / 2, 0, 3)
         top, left = min(int(y), 1), min(int(x), 2)
         b, r = y - top, x - left
-        expected = (1 - b) * (1 - r) * means[:, :, top, left]
-        expected += b * r * means[:, :, top + 1, left + 1]
-        expected += (1 - b) * r * means[:, :, top, left + 1]
-        expected += b * (1 - r) * means[:, :, top + 1, left]
-        assert_allclose(found[:, 3:, i, j], expected)
+        found[:, :, i, j] = (1 - b) * (1 - r) * coarse[:, :, top, left]
+        found[:, :, i, j] += b * r * coarse[:, :, top + 1, left + 1]
+        found[:, :, i, j] += (1 - b) * r * coarse[:, :, top, left + 1]
+        found[:, :, i, j] += b * (1 - r) * coarse[:, :, top + 1, left]
+    return found
+
+
+def averaged(f, side):
+    found = torch.empty_like(f)
+    for i, j in np.ndindex(*f.shape[2:]):
+        found[:, :, i, j] = around(f, side, i, j).mean(dim=(2, 3))
+    return found
+
+
+@pytest.mark.parametrize("side", [1, 2, 3])
+@pytest.mark.parametrize("each_level", [False, True])
+def test_features_are_means_over_a_square(side, each_level):
+    fine, coarse = (torch.from_numpy(RNG.random(s)) for s in ((2, 3, 6, 8), (2, 4, 3, 4)))
+    found = on_finest_grid([fine, coarse], side, each_level)
+    if each_level:
+        expected = torch.cat([averaged(fine, side), enlarged(averaged(coarse, side))], dim=1)
+    else:
+        expected = averaged(torch.cat([fine, enlarged(coarse)], dim=1), side)
+    assert_allclose(found, expected)
 
 
 def test_rows_are_positions_image_by_image():
