@@ -1,10 +1,11 @@
+from copy import copy
 from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import as_if_trained, interpolated
+from conftest import as_if_trained, interpolated, split_of
 from numpy.testing import assert_allclose
 from skorch.callbacks import Callback
 
@@ -139,3 +140,26 @@ def test_learns_and_finds_drawn_defects(textures, error):
     losses = detector.fit(train.images).net_.history[:, "valid_loss"]
     assert losses[-1] < 0.8 * losses[0]
     assert pixel_roc_auc_score(test.masks, detector.transform(test.images)) > 0.8
+
+
+@pytest.mark.parametrize("two_sided", [True, False])
+def test_units_are_of_the_errors_logarithm(textures, two_sided):
+    train, test = textures
+    detector = small(standardize="global", two_sided=two_sided, smoothing=0.0).fit(train.images)
+    held_out = train.images[split_of(detector, len(train.images))[1]]
+    raw = copy(detector).set_params(standardize=None).calibrate(held_out)
+    normal, new = (np.log(raw.transform(X) + 1e-6) for X in (held_out, test.images))
+    deviations = (new - normal.mean()) / normal.std()
+    assert deviations.min() < 0
+    expected = np.abs(deviations) if two_sided else deviations
+    assert_allclose(detector.transform(test.images), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_what_is_too_smooth_is_found_from_both_sides_alone():
+    X = np.random.default_rng(0).integers(0, 256, (24, 48, 48), dtype=np.uint8)
+    smooth = X[:1].copy()
+    smooth[0, 8:40, 8:40] = 128
+    for two_sided, is_found in ((True, True), (False, False)):
+        detector = small(two_sided=two_sided, n_patches=100, max_epochs=4).fit(X[2:])
+        maps = detector.transform([X[1], smooth[0]])[:, 16:32, 16:32].mean(axis=(1, 2))
+        assert (maps[1] > maps[0] + 1) == is_found
