@@ -9,7 +9,7 @@ import argparse
 import numpy as np
 import torch
 from _common import NO_BACKBONE, Results, backbones, data_arguments, fit, has_backbone, spread
-from accuracy import UntouchedFeatures, UntouchedUnscaledFeatures
+from accuracy import UntouchedFeatures
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
@@ -40,8 +40,7 @@ SETTINGS = {
     },
     "PatchAE": {
         "default": {},
-        "untouched features": {"make": UntouchedFeatures},
-        "untouched unscaled features": {"make": UntouchedUnscaledFeatures},
+        "untouched features": {"make": UntouchedFeatures, "max_epochs": 1},
         "no defects": {"defects": DefectGenerator(opacity=(0, 0))},
         "clean target": {"target": "clean"},
         "tuned backbone": {"tune_backbone": True},

@@ -375,14 +375,17 @@ class PatchAE(BaseImageDetector):
     defects: DefectGenerator | None
     mixed_precision: bool | str
     patch_size: int
+    neighborhood: int
     tune_backbone: bool
     latent_dim: int
     target: str
     max_patches: int
     subsampling: str
     n_neighbors: int
+    encoder_lr: float
     backbone_lr: float
     bank_: Any
+    joined_: Any
     net_: Any
     encoder_: Any
     min_image_size_: Any
@@ -404,7 +407,7 @@ class PatchAE(BaseImageDetector):
         value_range: tuple[float, float] | None = None,
         smoothing: float = 4.0,
         score_reduction: str | float = 'max',
-        standardize: str | None = None,
+        standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
         batch_size: int = 8,
@@ -415,8 +418,8 @@ class PatchAE(BaseImageDetector):
         weights: str | os.PathLike | None = 'imagenet',
         layers: tuple[int, ...] = (1, 2, 3),
         engine: str = 'auto',
-        max_epochs: int = 10,
-        lr: float = 0.0001,
+        max_epochs: int = 5,
+        lr: float = 0.001,
         lr_schedule: str = 'cosine',
         train_batch_size: int = 8,
         callbacks: list[Callable] | None = None,
@@ -425,12 +428,14 @@ class PatchAE(BaseImageDetector):
         defects: DefectGenerator | None = None,
         mixed_precision: bool | str = 'auto',
         patch_size: int = 8,
+        neighborhood: int = 3,
         tune_backbone: bool = False,
         latent_dim: int = 256,
         target: str = 'defective',
         max_patches: int = 5000,
         subsampling: str = 'k_center',
         n_neighbors: int = 1,
+        encoder_lr: float = 0.0001,
         backbone_lr: float = 1e-05,
     ) -> None: ...
 
@@ -713,6 +718,7 @@ class PatchRestoration(BaseImageDetector):
     prior_lr: float
     likelihood_quantile: float
     n_restorations: int
+    error: str
     stride: int
     net_: Any
     prior_net_: Any
@@ -765,6 +771,7 @@ class PatchRestoration(BaseImageDetector):
         prior_lr: float = 0.003,
         likelihood_quantile: float = 0.02,
         n_restorations: int = 4,
+        error: str = 'ssim',
         stride: int = 18,
     ) -> None: ...
     def restore(

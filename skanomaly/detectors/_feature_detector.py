@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from numbers import Integral
 
+import numpy as np
 import torch
 from joblib import Memory
 
 from .._parameters import parameter
 from .._sklearn import HasMethods, Numbers, StrOptions
 from ..base import BaseImageDetector
-from ..features import FeaturePyramid
+from ..features import FeaturePyramid, as_rows, level_scales
 from ._trained_detector import TrainedDetector
+
+# Images that tell the levels' scales.
+N_FOR_SCALE = 64
 
 
 class FeatureDetector(BaseImageDetector):
@@ -58,6 +62,18 @@ class FeatureDetector(BaseImageDetector):
             memory=getattr(self, "memory", None),  # drawn defects are never seen again
         ).to(self._device)
         self._need_size(max(self.encoder_.strides), images, validation)
+
+    def _levels_of(self, images):
+        for pixels, _ in images.batches(self.batch_size, self.n_jobs):
+            with torch.inference_mode():
+                yield self.encoder_(pixels.to(self._device))
+
+    def _scales_of(self, images, joined):
+        """What brings each level of some images' features, as `joined` joins them, to one scale."""
+        some = np.unique(np.linspace(0, len(images) - 1, N_FOR_SCALE).astype(int))
+        self._place(self._device)
+        rows = (as_rows(joined(levels)) for levels in self._levels_of(images.subset(some)))
+        return level_scales(rows, self.encoder_.channels)
 
 
 class CachedFeatureDetector(FeatureDetector):

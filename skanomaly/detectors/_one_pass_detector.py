@@ -49,11 +49,6 @@ class OnePassDetector(CachedFeatureDetector, GrowingDetector):
             self._take(levels)
         self._settle()
 
-    def _levels_of(self, images):
-        for pixels, _ in images.batches(self.batch_size, self.n_jobs):
-            with torch.inference_mode():
-                yield self.encoder_(pixels.to(self._device))
-
     def _example_of(self, images):
         """The features of the first image."""
         with torch.inference_mode():

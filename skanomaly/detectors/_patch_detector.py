@@ -14,6 +14,9 @@ from ._patch_autoencoder import ConvAutoEncoder
 from ._patches import PatchDataset
 from ._trained_detector import TrainedDetector
 
+# What is added to an error before its logarithm is taken, for pixels in [0, 1].
+LEAST_ERROR = 1e-6
+
 
 class PatchDetector(TrainedDetector):
     """Base of the detectors that learn an auto-encoder of random patches.
@@ -71,8 +74,14 @@ class PatchDetector(TrainedDetector):
     train_batch_size = 1
     batch_size = 4
 
+    _gives_errors = True  # of which the logarithm is standardised: ratios compare, not differences
     _reach = 0  # pixels by which maps continue images, where that exceeds half a patch
     _small_parameters = {"patch_size": 33, "n_patches": 40}
+
+    def _combined(self, maps):
+        if self.standardize is None or not self._gives_errors:
+            return maps
+        return (maps + LEAST_ERROR).log()
 
     def _sided(self, deviations):
         return deviations.abs() if self.two_sided else deviations

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from .._parameters import parameter
 from .._sklearn import Interval, StrOptions
-from ..features import PatchBank
+from ..features import PatchBank, as_rows, on_grid_of
 from ._defect_trained_detector import DefectTrainedDetector
 from ._feature_detector import FeatureDetector
+
+# By which activations lie above zero to begin with, in their own deviations.
+N_DEVIATIONS = 3.0
+
+# Images whose features tell these.
+N_TO_START_FROM = 16
 
 
 class PatchAutoEncoder(nn.Module):
@@ -40,9 +47,25 @@ class PatchAutoEncoder(nn.Module):
         self.decoder = nn.Sequential(
             nn.Conv2d(d, d, 1), nn.ReLU(), nn.Conv2d(d, n_channels * patch_size**2, 1)
         )
-        for layer in (self.encoder[0], self.encoder[2]):  # distances are kept to begin with
-            nn.init.orthogonal_(layer.weight, nn.init.calculate_gain("relu"))
-            nn.init.zeros_(layer.bias)
+        for layer in (self.encoder[0], self.encoder[2]):
+            nn.init.orthogonal_(layer.weight)
+
+    @torch.no_grad()
+    def keep_distances(self, f):
+        """Set the encoder's biases so that it keeps distances, as far as its width allows.
+
+        Its weights are orthogonal to begin with; above zero, ReLUs do nothing.
+
+        Parameters
+        ----------
+        f : tensor, shape (n, sum(channels), h, w)
+            Features like those to be encoded.
+        """
+        for convolution, relu in zip(self.encoder[::2], self.encoder[1::2]):
+            nn.init.zeros_(convolution.bias)
+            deviations, means = torch.std_mean(convolution(f), dim=(0, 2, 3))
+            convolution.bias.copy_(N_DEVIATIONS * deviations - means)
+            f = relu(convolution(f))
 
     def encode(self, f):
         """From features on one grid (n, sum(channels), h, w) to (n, latent_dim, h, w)."""
@@ -64,47 +87,39 @@ class TunedPatchAutoEncoder(nn.Module):
     ----------
     pyramid : FeaturePyramid
     patches : PatchAutoEncoder
+    joined : callable
+        Makes features on one grid of the pyramid's levels.
     """
 
-    def __init__(self, pyramid, patches):
+    def __init__(self, pyramid, patches, joined):
         super().__init__()
-        self.pyramid, self.patches = pyramid, patches
+        self.pyramid, self.patches, self.joined = pyramid, patches, joined
 
     def forward(self, x):
         """From an image (n, C, H, W) to the reconstructed one."""
-        f = on_one_grid(self.pyramid(x), self.pyramid.strides.index(self.patches.patch_size))
-        return self.patches(f)
+        return self.patches(self.joined(self.pyramid(x)))
 
 
-def on_one_grid(levels, k):
-    """Concatenate the levels of a pyramid on the grid of level k.
-
-    Each level is scaled to unit root mean square over its channels at each
-    position, so that none outweighs the others; finer ones are averaged, coarser
-    ones interpolated bilinearly.
+class JoinedLevels(nn.Module):
+    """The levels of a pyramid on one grid, each of the same total variance.
 
     Parameters
     ----------
-    levels : sequence of tensor, each (n, c_i, h_i, w_i)
-        Finest first.
     k : int
-
-    Returns
-    -------
-    tensor, shape (n, sum of c_i, h_k, w_k)
+        The level whose grid it is.
+    neighborhood : int
+        Side of the square of positions that each is the mean of.
+    n_features : int
     """
-    size = levels[k].shape[2:]
-    scaled = [F.normalize(f, dim=1) * f.shape[1] ** 0.5 for f in levels]
-    placed = [_averaged(f, size) for f in scaled[:k]] + [scaled[k]]
-    placed += [F.interpolate(f, size, mode="bilinear") for f in scaled[k + 1 :]]
-    return torch.cat(placed, dim=1)
 
+    def __init__(self, k, neighborhood, n_features):
+        super().__init__()
+        self.k, self.neighborhood = k, neighborhood
+        self.register_buffer("scale", torch.ones(n_features))
 
-def _averaged(f, size):
-    ratios = [int(n) / int(m) for n, m in zip(f.shape[2:], size)]
-    if all(ratio.is_integer() for ratio in ratios):  # the same, but also in ONNX
-        return F.avg_pool2d(f, [int(ratio) for ratio in ratios])
-    return F.adaptive_avg_pool2d(f, size)
+    def forward(self, levels):
+        """From levels, each (n, c_i, h_i, w_i), to (n, n_features, h_k, w_k)."""
+        return on_grid_of(levels, self.k, self.neighborhood) / self.scale.view(-1, 1, 1)
 
 
 class PatchAE(DefectTrainedDetector, FeatureDetector):
@@ -120,6 +135,8 @@ class PatchAE(DefectTrainedDetector, FeatureDetector):
     ----------
     patch_size : int
         Side of a patch in pixels; one of the strides of `layers`.
+    neighborhood : int
+        Side of the square of positions whose pretrained features are averaged.
     tune_backbone : bool
         Train the pretrained part too.
     latent_dim : int
@@ -134,8 +151,10 @@ class PatchAE(DefectTrainedDetector, FeatureDetector):
     n_neighbors : int
         Nearest ones whose distances are averaged.
     lr : float
-        Learning rate of Adam at the start. A small one keeps the vectors close to
-        the pretrained features they start from.
+        Learning rate of Adam at the start, for the decoder.
+    encoder_lr : float
+        That of the encoder. A small one keeps the vectors close to the pretrained
+        features they start from.
     backbone_lr : float
         That of the pretrained part, if it is tuned.
 
@@ -143,6 +162,8 @@ class PatchAE(DefectTrainedDetector, FeatureDetector):
     ----------
     bank_ : PatchBank
         The vectors that are kept.
+    joined_ : JoinedLevels
+        What joins the pretrained features, each level brought to a total variance of one.
 
     See Also
     --------
@@ -155,6 +176,10 @@ class PatchAE(DefectTrainedDetector, FeatureDetector):
     in which nothing mixes positions. Everything else is not stated in the sources
     at hand: loss (mean squared error), training, the scaling of features, memory
     and smoothing.
+
+    The encoder starts as an isometry, with biases that keep its ReLUs above zero, so that
+    untrained it is a memory of the pretrained features. What training adds to that is, on
+    the categories it was measured on, within the spread of the seeds.
 
     References
     ----------
@@ -174,15 +199,17 @@ class PatchAE(DefectTrainedDetector, FeatureDetector):
     """
 
     patch_size: int = parameter(8, Interval(Integral, 1, None, closed="left"))
+    neighborhood: int = parameter(3, Interval(Integral, 1, None, closed="left"))
     tune_backbone: bool = parameter(False, "boolean")
     latent_dim: int = parameter(256, Interval(Integral, 1, None, closed="left"))
     target: str = parameter("defective", StrOptions({"defective", "clean"}))
     max_patches: int = parameter(5_000, Interval(Integral, 1, None, closed="left"))
     subsampling: str = parameter("k_center", StrOptions({"k_center", "random"}))
     n_neighbors: int = parameter(1, Interval(Integral, 1, None, closed="left"))
-    max_epochs = 10
-    lr = 1e-4
+    max_epochs = 5
+    encoder_lr: float = parameter(1e-4, Interval(Real, 0, None, closed="left"), affects="training")
     backbone_lr: float = parameter(1e-5, Interval(Real, 0, None, closed="left"), affects="training")
+    standardize = "position"
 
     _small_parameters = {"latent_dim": 32, "max_patches": 500}
 
@@ -193,14 +220,19 @@ class PatchAE(DefectTrainedDetector, FeatureDetector):
                 f"patch_size={self.patch_size} is none of the strides {self.encoder_.strides} that "
                 f"layers {tuple(self.layers)} of {self.backbone} have; choose one of these"
             )
+        k, n_features = self.encoder_.strides.index(self.patch_size), sum(self.encoder_.channels)
+        self.joined_ = JoinedLevels(k, self.neighborhood, n_features)
+        scale = self._scales_of(images, lambda levels: on_grid_of(levels, k, self.neighborhood))
+        self.joined_.scale.copy_(torch.from_numpy(scale))
         patches = PatchAutoEncoder(
             self.encoder_.channels, self.patch_size, self.n_channels_in_, self.latent_dim
         )
-        module, settings = patches, {}
+        patches.to(self._device).keep_distances(self._features_of_some(images))
+        module, prefix, groups = patches, "", []
         if self.tune_backbone:
             self.encoder_.tune()
-            module = TunedPatchAutoEncoder(self.encoder_, patches)
-            settings["optimizer__param_groups"] = [("pyramid.*", {"lr": self.backbone_lr})]
+            module, prefix = TunedPatchAutoEncoder(self.encoder_, patches, self.joined_), "patches."
+            groups = [("pyramid.*", {"lr": self.backbone_lr})]
         self.net_ = self._train_with_defects(
             module,
             PatchReconstructionLoss,
@@ -208,12 +240,17 @@ class PatchAE(DefectTrainedDetector, FeatureDetector):
             validation,
             self._input_and_target,
             optimizer=torch.optim.Adam,
-            **settings,
+            optimizer__param_groups=[*groups, (f"{prefix}encoder.*", {"lr": self.encoder_lr})],
         )
         self.encoder_.freeze()
         self.bank_ = PatchBank(self.max_patches, self.subsampling, self.n_neighbors)
         seed = int(torch.randint(2**31, ()))
         self.bank_.fit(self._vector_batches(images), seed)
+
+    def _features_of_some(self, images):
+        some = np.unique(np.linspace(0, len(images) - 1, N_TO_START_FROM).astype(int))
+        self._place(self._device)
+        return torch.cat([self.joined_(levels) for levels in self._levels_of(images.subset(some))])
 
     def _input_and_target(self, generator, x, seeds, sources):
         x_c = generator.draw(x, seeds, sources).images
@@ -222,15 +259,15 @@ class PatchAE(DefectTrainedDetector, FeatureDetector):
 
     def _compute_maps(self, pixels):
         z = self._vectors(pixels)
-        distances = self.bank_.distances(_as_rows(z))
+        distances = self.bank_.distances(as_rows(z))
         return distances.reshape(z.shape[0], *z.shape[2:])
 
     def _vectors(self, pixels):
-        """Unit vectors of all patches, (n, latent_dim, h, w)."""
-        return F.normalize(self._patches.encode(self._features(pixels)), dim=1)
+        """Vectors of all patches, (n, latent_dim, h, w)."""
+        return self._patches.encode(self._features(pixels))
 
     def _features(self, pixels):
-        return on_one_grid(self.encoder_(pixels), self.encoder_.strides.index(self.patch_size))
+        return self.joined_(self.encoder_(pixels))
 
     @property
     def _patches(self):
@@ -241,7 +278,7 @@ class PatchAE(DefectTrainedDetector, FeatureDetector):
         self._place(self._device)
         for pixels, _ in images.batches(self.batch_size, self.n_jobs):
             with torch.inference_mode():
-                yield _as_rows(self._vectors(pixels.to(self._device)))
+                yield as_rows(self._vectors(pixels.to(self._device)))
 
 
 class PatchReconstructionLoss(nn.Module):
@@ -251,7 +288,3 @@ class PatchReconstructionLoss(nn.Module):
         """The loss; both are (n, C, H, W), the first of a size rounded up to whole patches."""
         height, width = image.shape[2:]
         return F.mse_loss(reconstruction[:, :, :height, :width].float(), image)
-
-
-def _as_rows(z):
-    return z.permute(0, 2, 3, 1).flatten(0, 2)

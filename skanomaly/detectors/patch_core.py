@@ -14,9 +14,6 @@ from .._sklearn import Interval, RealNotInt, StrOptions
 from ..features import PatchBank, as_rows, on_finest_grid
 from ._one_pass_detector import OnePassDetector
 
-# Images that tell the levels' scales.
-N_FOR_SCALE = 64
-
 # Among which what is kept is dealt out, for a memory that stands defects in the training images.
 N_MEMORIES = 16
 
@@ -173,19 +170,9 @@ class PatchCore(OnePassDetector):
         return rows / torch.from_numpy(self.scale_).to(rows.device)
 
     def _find_scale(self, images):
-        n_channels = list(self.encoder_.channels)
         if not self.scale_levels:
-            return np.ones(sum(n_channels), np.float32)
-        some = np.unique(np.linspace(0, len(images) - 1, N_FOR_SCALE).astype(int))
-        n, total, squares = 0, 0.0, 0.0
-        self._place(self._device)
-        for levels in self._levels_of(images.subset(some)):
-            rows = as_rows(self._joined(levels)).cpu().double()
-            n, total, squares = n + len(rows), total + rows.sum(0), squares + rows.square().sum(0)
-        variances = (squares / n - (total / n).square()).clamp(min=0).cpu()
-        totals = torch.stack([part.sum() for part in variances.split(n_channels)])
-        scales = totals.clamp(min=1e-12).sqrt().float()
-        return scales.repeat_interleave(torch.tensor(n_channels)).numpy()
+            return np.ones(sum(self.encoder_.channels), np.float32)
+        return self._scales_of(images, self._joined)
 
     def _row_batches(self, images):
         """Scaled features, image by image, of each in all directions."""

@@ -160,6 +160,7 @@ class PatchLatentSVM(PatchDetector):
     )
     stride: int = parameter(4, Interval(Integral, 1, None, closed="left"), affects="scores")
 
+    _gives_errors = False
     _not_saved = ("estimators_",)  # `machines_` has of them what scores
     _small_parameters = {"n_estimators": 2, "n_support": 50}
 

@@ -10,9 +10,6 @@ from ..maps import SSIM_WINDOW, structural_similarity
 from ._patch_detector import PatchDetector, PatchLoss
 from ._patches import PatchMean, continued, interpolate_places, patch_places
 
-# What is added to an error before its logarithm is taken, for pixels in [0, 1].
-LEAST_ERROR = 1e-6
-
 
 class PatchReconstruction(PatchDetector):
     """Detect defects as what an auto-encoder of small patches fails to reconstruct.
@@ -93,9 +90,6 @@ class PatchReconstruction(PatchDetector):
                 f"stride={self.stride} leaves pixels that no patch covers: a patch gives the error "
                 f"of its {side} inner pixels; choose a stride of at most {side}"
             )
-
-    def _combined(self, maps):
-        return maps if self.standardize is None else (maps + LEAST_ERROR).log()
 
     def _compute_maps(self, pixels):
         network = self.net_.module_.folded()

@@ -12,7 +12,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from .._parameters import parameter
-from .._sklearn import Interval
+from .._sklearn import Interval, StrOptions
 from ..images import stack
 from ..maps import SSIM_WINDOW, structural_similarity
 from ._codes import CodePrior, VectorQuantizer, resample
@@ -113,6 +113,9 @@ class PatchRestoration(PatchDetector):
         replaced.
     n_restorations : int
         Restorations that are averaged.
+    error : {"squared", "ssim"}
+        How the image and its restoration are compared: squared difference, mean over
+        channels, or one minus the structural similarity around a pixel, as in the paper.
     stride : int
         Pixels between the patches that are looked at, at most their inner part of
         39; a pixel is the mean over the patches that cover it. Smaller ones cost
@@ -177,6 +180,7 @@ class PatchRestoration(PatchDetector):
     prior_lr: float = parameter(3e-3, Interval(Real, 0, None, closed="neither"), affects="training")
     likelihood_quantile: float = parameter(0.02, Interval(Real, 0, 1, closed="neither"))
     n_restorations: int = parameter(4, Interval(Integral, 1, None, closed="left"), affects="scores")
+    error: str = parameter("ssim", StrOptions({"squared", "ssim"}), affects="scores")
     stride: int = parameter(18, Interval(Integral, 1, None, closed="left"), affects="scores")
 
     _not_exportable = "it draws random numbers for each image, as many as there are unlikely codes"
@@ -246,6 +250,8 @@ class PatchRestoration(PatchDetector):
             )
 
     def _compute_maps(self, pixels):
+        if self.error == "squared":
+            return (pixels - self._restored(pixels)).square().mean(dim=1)
         r = self._reach
         pair = (F.pad(x, (r, r, r, r), mode="reflect") for x in (pixels, self._restored(pixels)))
         return 1 - structural_similarity(*pair, SSIM_WINDOW)

@@ -1,7 +1,7 @@
 """Frozen backbones and what is made of their features: pyramids, data sets, memories, Gaussians."""
 
 from ._dataset import FeatureDataset
-from ._embedding import as_rows, on_finest_grid
+from ._embedding import as_rows, level_scales, on_finest_grid, on_grid_of
 from ._gaussian import PositionwiseGaussian
 from ._k_center import k_center_greedy
 from ._memory import PatchBank
@@ -19,6 +19,8 @@ __all__ = [
     "PrincipalSubspace",
     "as_rows",
     "k_center_greedy",
+    "level_scales",
     "on_finest_grid",
+    "on_grid_of",
     "pyramid_of_state",
 ]

@@ -1,17 +1,17 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from conftest import split_of
 from numpy.testing import assert_allclose
+from scipy.spatial.distance import pdist
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 from skanomaly import PatchAE
 from skanomaly.datasets import load_mvtec_ad
-from skanomaly.detectors.patch_ae import PatchAutoEncoder, PatchReconstructionLoss, on_one_grid
-from skanomaly.features import FeaturePyramid
+from skanomaly.detectors.patch_ae import PatchAutoEncoder, PatchReconstructionLoss
+from skanomaly.features import FeaturePyramid, on_grid_of
 from skanomaly.images import ImageDataset
 from skanomaly.maps import assemble_maps
 from skanomaly.metrics import pixel_roc_auc_score
@@ -74,21 +74,25 @@ def test_architecture_is_the_papers():
     assert {m.kernel_size for m in net.modules() if isinstance(m, nn.Conv2d)} == {(1, 1)}
 
 
-def test_levels_meet_on_one_grid_with_equal_weight():
-    levels = [torch.rand(2, c, n, n) for c, n in ((4, 16), (6, 8), (3, 4))]
-    f = on_one_grid(levels, 1)
-    assert f.shape == (2, 13, 8, 8)
-    expected = np.zeros(f.shape)
-    unit = [
-        f / np.sqrt((f**2).mean(axis=1, keepdims=True))
-        for f in (level.numpy().astype(float) for level in levels)
-    ]
-    for row, column in np.ndindex(8, 8):
-        fine = unit[0][:, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
-        expected[:, :4, row, column] = fine.mean(axis=(2, 3))
-    expected[:, 4:10] = unit[1]
-    expected[:, 10:] = F.interpolate(torch.from_numpy(unit[2]), (8, 8), mode="bilinear")
-    assert_allclose(f, expected, atol=1e-5)
+def test_the_encoder_starts_as_an_isometry():
+    torch.manual_seed(0)
+    net, f = PatchAutoEncoder((4, 6), 8, 3, latent_dim=16), torch.rand(2, 10, 16, 16)
+    net.keep_distances(f)
+    with torch.no_grad():
+        z = net.encode(f)
+    rows, vectors = (x.permute(0, 2, 3, 1).flatten(0, 2).numpy() for x in (f, z))
+    assert_allclose(pdist(vectors), pdist(rows), rtol=0.05)  # few lie below zero
+
+
+def test_levels_meet_with_equal_variance(textures):
+    X = textures[0].images
+    detector = small().fit(X)
+    train, _ = split_of(detector, len(X))
+    pixels = torch.from_numpy(X[train][:, None] / np.float32(255))
+    f = on_grid_of(FeaturePyramid(n_channels=1, engine="torch")(pixels), 1, 3)
+    variances = (f / detector.joined_.scale.view(-1, 1, 1)).var(dim=(0, 2, 3), correction=0)
+    totals = [float(part.sum()) for part in variances.split(detector.encoder_.channels)]
+    assert_allclose(totals, 1, rtol=1e-3)
 
 
 def test_loss_ignores_what_the_image_does_not_have():
@@ -102,12 +106,12 @@ def test_loss_ignores_what_the_image_does_not_have():
 @pytest.mark.parametrize("n_neighbors", [1, 3])
 def test_map_is_the_distance_to_the_nearest_training_vectors(textures, n_neighbors):
     train, test = textures
-    detector = small(n_neighbors=n_neighbors).fit(train.images)
+    detector = small(n_neighbors=n_neighbors, standardize=None).fit(train.images)
     X = test.images[:2]
     pixels = torch.from_numpy(X[:, None] / np.float32(255))
-    f = on_one_grid(FeaturePyramid(n_channels=1, engine="torch")(pixels), 1)
+    f = on_grid_of(FeaturePyramid(n_channels=1, engine="torch")(pixels), 1, 3)
     with torch.no_grad():
-        z = F.normalize(detector.net_.module_.encode(f), dim=1)
+        z = detector.net_.module_.encode(f / detector.joined_.scale.view(-1, 1, 1))
     rows = z.permute(0, 2, 3, 1).reshape(-1, 32).numpy().astype(float)
     nearest = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute")
     distances = nearest.fit(detector.bank_.patches.numpy().astype(float)).kneighbors(rows)[0]

@@ -3,7 +3,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from skanomaly.features import as_rows, on_finest_grid
+from skanomaly.features import as_rows, level_scales, on_finest_grid, on_grid_of
 
 RNG = np.random.default_rng(0)
 
@@ -52,3 +52,27 @@ def test_rows_are_positions_image_by_image():
     rows = as_rows(f)
     assert rows.shape == (8, 3)
     assert torch.equal(rows[5], f[1, :, 0, 1])
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_levels_on_the_grid_of_one(side):
+    fine, middle, coarse = (
+        torch.from_numpy(RNG.random(s)) for s in ((2, 2, 12, 16), (2, 3, 6, 8), (2, 4, 3, 4))
+    )
+    shrunk = fine.reshape(2, 2, 6, 2, 8, 2).mean(dim=(3, 5))
+    expected = averaged(torch.cat([shrunk, middle, enlarged(coarse)], dim=1), side)
+    assert_allclose(on_grid_of([fine, middle, coarse], 1, side), expected)
+
+
+def test_levels_whose_grids_do_not_divide():
+    fine, middle = torch.rand(1, 2, 7, 9), torch.rand(1, 3, 3, 4)
+    assert on_grid_of([fine, middle], 1).shape == (1, 5, 3, 4)
+
+
+def test_scales_bring_each_level_to_a_total_variance_of_one():
+    batches = [torch.from_numpy(RNG.normal(5, 3, (50, 7))) for _ in range(3)]
+    scales = level_scales(batches, [3, 4])
+    rows = torch.cat(batches).numpy() / scales
+    for part in (slice(3), slice(3, 7)):
+        assert len(set(scales[part])) == 1
+        assert rows[:, part].var(axis=0).sum() == pytest.approx(1, rel=1e-5)
