@@ -250,7 +250,9 @@ class PatchAE(DefectTrainedDetector, FeatureDetector):
     def _features_of_some(self, images):
         some = np.unique(np.linspace(0, len(images) - 1, N_TO_START_FROM).astype(int))
         self._place(self._device)
-        return torch.cat([self.joined_(levels) for levels in self._levels_of(images.subset(some))])
+        levels_of_some = self._levels_of(images.subset(some))  # whose sizes may differ
+        rows = torch.cat([as_rows(self.joined_(levels)) for levels in levels_of_some])
+        return rows.T[None, :, :, None]
 
     def _input_and_target(self, generator, x, seeds, sources):
         x_c = generator.draw(x, seeds, sources).images

@@ -27,11 +27,21 @@ LEARNING = {
     "PaDiM": ({"n_features": 100}, 0.9, 0.9),
     "PatchAE": ({"max_epochs": 10, "latent_dim": 256, "max_patches": 2000}, 0.9, 0.95),
     "PatchLatentSVM": (
-        {"max_epochs": 10, "n_patches": 200, "n_support": 500, "gamma": 0.01},
+        {
+            "max_epochs": 10,
+            "n_patches": 200,
+            "n_support": 500,
+            "gamma": 0.01,
+            "standardize": None,
+        },
         0.6,
         0.75,
     ),
-    "PatchReconstruction": ({"max_epochs": 5, "n_patches": 200}, 0.8, 0.75),
+    "PatchReconstruction": (
+        {"max_epochs": 5, "n_patches": 200, "standardize": None},
+        0.8,
+        0.75,
+    ),
     "PatchRestoration": (
         {"max_epochs": 10, "n_patches": 200, "n_prior_patches": 50, "lr": 1e-2},
         0.6,
