@@ -107,35 +107,34 @@ def normalize_locally(X):
 
 
 def detectors(seed):
-    """By name: what is fitted, and settings compared on the same fit."""
+    """By name: what is fitted, and settings compared on the same fit; maps as the papers'."""
+    ours = {"random_state": seed, "standardize": None}
     smoothed = {f"smoothing {s}": {"smoothing": s} for s in (1.0, 8.0)}
     ssim = {"SSIM": {"error": "ssim"}}
     return {
         "full image": (FullImageAE(random_state=seed), {"": {}}),
         "PatchReconstruction": (
-            PatchReconstruction(random_state=seed),
+            PatchReconstruction(**ours),
             {"": {}, **ssim, **smoothed},
         ),
         "PatchReconstruction, patches of 33": (
-            PatchReconstruction(patch_size=33, random_state=seed),
+            PatchReconstruction(patch_size=33, **ours),
             {"": {}},
         ),
         "PatchReconstruction, latent of 2 channels": (
-            PatchReconstruction(channels=(3, 4, 12, 2), random_state=seed),
+            PatchReconstruction(channels=(3, 4, 12, 2), **ours),
             {"": {}},
         ),
         "PatchReconstruction, locally normalised": (
-            make_pipeline(
-                FunctionTransformer(normalize_locally), PatchReconstruction(random_state=seed)
-            ),
+            make_pipeline(FunctionTransformer(normalize_locally), PatchReconstruction(**ours)),
             {"": {}},
         ),
-        "PatchLatentSVM": (PatchLatentSVM(random_state=seed), {"": {}}),
+        "PatchLatentSVM": (PatchLatentSVM(**ours), {"": {}}),
         # About ten times "scale", as batch norm leaves latents with a variance of about one.
-        "PatchLatentSVM, gamma .002": (PatchLatentSVM(gamma=0.002, random_state=seed), {"": {}}),
-        "PatchRestoration": (PatchRestoration(random_state=seed), {"": {}}),
+        "PatchLatentSVM, gamma .002": (PatchLatentSVM(gamma=0.002, **ours), {"": {}}),
+        "PatchRestoration": (PatchRestoration(**ours), {"": {}}),
         "PaDiM": (PaDiM(image_size=128, random_state=seed), {"": {}}),
-        "FastFlow": (FastFlow(image_size=128, random_state=seed), {"": {}}),
+        "FastFlow": (FastFlow(image_size=128, n_steps=8, **ours), {"": {}}),
     }
 
 

@@ -38,6 +38,9 @@ class PatchDetector(TrainedDetector):
         draws about as many, and goes over them repeatedly.
     image_size : int, (int, int) or None
         Height and width that the network sees; None keeps each image's own.
+    smoothing : float
+        Standard deviation of the Gaussian that smooths maps, in pixels of the image. For
+        spots of a few pixels 1 or 2 is right.
     standardize : {"global", "position"} or None
         Units of the map, see `BaseImageDetector`; the paper's is None.
     two_sided : bool
@@ -68,7 +71,7 @@ class PatchDetector(TrainedDetector):
     n_patches: int = parameter(1000, Interval(Integral, 1, None, closed="left"), affects="training")
     two_sided: bool = parameter(True, "boolean", affects="scores")
     standardize = "position"
-    smoothing = 8.0
+    smoothing = 6.0
     image_size = None
     lr = 3e-3
     train_batch_size = 1

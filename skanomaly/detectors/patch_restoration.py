@@ -180,7 +180,7 @@ class PatchRestoration(PatchDetector):
     prior_lr: float = parameter(3e-3, Interval(Real, 0, None, closed="neither"), affects="training")
     likelihood_quantile: float = parameter(0.02, Interval(Real, 0, 1, closed="neither"))
     n_restorations: int = parameter(4, Interval(Integral, 1, None, closed="left"), affects="scores")
-    error: str = parameter("ssim", StrOptions({"squared", "ssim"}), affects="scores")
+    error: str = parameter("squared", StrOptions({"squared", "ssim"}), affects="scores")
     stride: int = parameter(18, Interval(Integral, 1, None, closed="left"), affects="scores")
 
     _not_exportable = "it draws random numbers for each image, as many as there are unlikely codes"

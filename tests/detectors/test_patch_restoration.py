@@ -398,10 +398,18 @@ def test_restored_image_is_that_of_each_patch_by_itself(patch_size, stride, size
     assert_allclose(found, expected, atol=1e-4)
 
 
-def test_map_is_the_structural_dissimilarity(fitted, textures):
+def test_map_is_the_squared_difference(fitted, textures):
     pixels = torch.from_numpy(textures[1].images[:2, None] / np.float32(255))
     with torch.inference_mode():
         found, restored = fitted._compute_maps(pixels), fitted._restored(pixels)
+    assert_allclose(found, (pixels - restored)[:, 0] ** 2, atol=1e-6)
+
+
+def test_map_is_the_structural_dissimilarity(fitted, textures):
+    pixels = torch.from_numpy(textures[1].images[:2, None] / np.float32(255))
+    detector = copy(fitted).set_params(error="ssim")
+    with torch.inference_mode():
+        found, restored = detector._compute_maps(pixels), detector._restored(pixels)
     for values, x, y in zip(found, pixels, restored):
         _, similarity = metrics.structural_similarity(
             *(np.pad(image[0].double().numpy(), 5, mode="reflect") for image in (x, y)),
@@ -469,6 +477,9 @@ def test_restores_the_images_but_not_their_defects(textures):
         max_epochs=5,
         train_batch_size=1,
         lr=1e-2,
+        error="ssim",
+        smoothing=4.0,
+        standardize=None,
     ).fit(train.images)
     x = test.images / 255
     error = np.mean((detector.restore(test.images) - x) ** 2)
