@@ -14,7 +14,9 @@ from ._patch_autoencoder import ConvAutoEncoder
 from ._patches import PatchDataset
 from ._trained_detector import TrainedDetector
 
-# What is added to an error before its logarithm is taken, for pixels in [0, 1].
+# Standard deviation in pixels of the Gaussian that averages errors, and what is added to them,
+# before their logarithm is taken; a thin line's few large errors would else count no more there.
+SIGMA_OF_ERRORS = 2.0
 LEAST_ERROR = 1e-6
 
 
@@ -38,9 +40,6 @@ class PatchDetector(TrainedDetector):
         draws about as many, and goes over them repeatedly.
     image_size : int, (int, int) or None
         Height and width that the network sees; None keeps each image's own.
-    smoothing : float
-        Standard deviation of the Gaussian that smooths maps, in pixels of the image. For
-        spots of a few pixels 1 or 2 is right.
     standardize : {"global", "position"} or None
         Units of the map, see `BaseImageDetector`; the paper's is None.
     two_sided : bool
@@ -71,7 +70,6 @@ class PatchDetector(TrainedDetector):
     n_patches: int = parameter(1000, Interval(Integral, 1, None, closed="left"), affects="training")
     two_sided: bool = parameter(True, "boolean", affects="scores")
     standardize = "position"
-    smoothing = 6.0
     image_size = None
     lr = 3e-3
     train_batch_size = 1
@@ -84,7 +82,7 @@ class PatchDetector(TrainedDetector):
     def _combined(self, maps):
         if self.standardize is None or not self._gives_errors:
             return maps
-        return (maps + LEAST_ERROR).log()
+        return (locally_averaged(maps, SIGMA_OF_ERRORS) + LEAST_ERROR).log()
 
     def _sided(self, deviations):
         return deviations.abs() if self.two_sided else deviations
@@ -124,3 +122,13 @@ class PatchLoss(nn.Module):
         """The loss; both are (n, C, h, w), the second with the rim that the first lacks."""
         rim = (x.shape[2] - reconstruction.shape[2]) // 2
         return F.mse_loss(reconstruction, F.pad(x, [-rim] * 4))
+
+
+def locally_averaged(maps, sigma):
+    """Maps (n, h, w) smoothed by a Gaussian, beyond whose border their outermost values go on."""
+    radius = int(4 * sigma + 0.5)
+    weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2).to(maps)
+    weights = weights / weights.sum()
+    extended = F.pad(maps[:, None], (radius, radius, radius, radius), mode="replicate")
+    rows = F.conv2d(extended, weights.view(1, 1, -1, 1))
+    return F.conv2d(rows, weights.view(1, 1, 1, -1))[:, 0]

@@ -37,8 +37,9 @@ class PatchReconstruction(PatchDetector):
 
     Notes
     -----
-    In units of deviations it is the logarithm of the error that is standardised: how much
-    an error is usually exceeded does not depend on how large it usually is.
+    In units of deviations it is the logarithm of the error, averaged by a Gaussian of 2
+    pixels, that is standardised: by what factor an error is usually exceeded does not depend
+    on how large it usually is.
 
     The decoder gives back a patch without a rim of 12 pixels, which a patch's own
     latents do not determine. So a pixel is covered by the patches whose inner 39
