@@ -85,7 +85,7 @@ class PatchRows:
 
     def __getitem__(self, i):
         levels = [f[i : i + 1] for f in self.features.levels]
-        return as_rows(on_finest_grid(levels, NEIGHBORHOOD)) / self.scale
+        return as_rows(on_finest_grid(levels, NEIGHBORHOOD, each_level=True)) / self.scale
 
 
 class LeaveOutMemory:
