@@ -1,6 +1,7 @@
 """The pictures of docs/: evaluation.md (and its report), artificial-defects.md, the study."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -117,15 +118,19 @@ def _strip(types, photographs, seed):
 
 
 def patches():
-    """Maps of the detectors on patch auto-encoders, and of PaDiM, on the same images."""
+    """Maps of the detectors on patch auto-encoders as the paper has them, and of PaDiM."""
     train = make_texture_defects("brick", n_normal=30, random_state=0)
     test = make_texture_defects("brick", split="test", n_normal=1, random_state=1)
     shown = [int(np.flatnonzero(test.defect_types == kind)[1]) for kind in DEFECT_TYPES]
     shown = [0, *shown]
     X, masks = test.images[shown], test.masks[shown]
     detectors = [
-        make(random_state=0).fit(train.images)
-        for make in (PatchReconstruction, PatchLatentSVM, PatchRestoration)
+        make(random_state=0, standardize=None).fit(train.images)
+        for make in (
+            PatchReconstruction,
+            PatchLatentSVM,
+            partial(PatchRestoration, error="ssim"),
+        )
     ]
     detectors.append(PaDiM(image_size=128, random_state=0).fit(train.images))
     figure = Figure(figsize=(1.5 * len(shown) + 1, 1.55 * (len(detectors) + 2)), dpi=90)

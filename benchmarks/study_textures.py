@@ -132,7 +132,7 @@ def detectors(seed):
         "PatchLatentSVM": (PatchLatentSVM(**ours), {"": {}}),
         # About ten times "scale", as batch norm leaves latents with a variance of about one.
         "PatchLatentSVM, gamma .002": (PatchLatentSVM(gamma=0.002, **ours), {"": {}}),
-        "PatchRestoration": (PatchRestoration(**ours), {"": {}}),
+        "PatchRestoration": (PatchRestoration(error="ssim", **ours), {"": {}}),
         "PaDiM": (PaDiM(image_size=128, random_state=seed), {"": {}}),
         "FastFlow": (FastFlow(image_size=128, n_steps=8, **ours), {"": {}}),
     }
