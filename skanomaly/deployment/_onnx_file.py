@@ -124,6 +124,10 @@ def _is_pair(value, is_item):
     return isinstance(value, list) and len(value) == 2 and all(map(is_item, value))
 
 
+def _is_seed(value):
+    return _is_int(value, least=0) and value < 2**32
+
+
 def _are_numbers(value):
     return isinstance(value, list) and len(value) > 0 and all(map(_is_number, value))
 
@@ -141,7 +145,7 @@ _FIELDS = {
     "offset": (_is_number, "a finite number"),
     "map_threshold": (_is_number, "a finite number"),
     "validation_scores": (_are_numbers, "finite numbers"),
-    "seed": (lambda value: _is_int(value, least=0), "a whole number from 0 on"),
+    "seed": (_is_seed, "a whole number of 32 bits"),
     "dtype": (_is_dtype, "a dtype of real numbers"),
     "input_dtype": (_is_dtype, "a dtype of real numbers"),
     "value_range": (_is_range, "two ascending finite numbers"),

@@ -93,6 +93,7 @@ def test_incomplete_metadata(content, key):
         {"validation_scores": [-1.0, float("nan")]},
         {"validation_scores": -1.0},
         {"seed": -1},
+        {"seed": 2**32},
         {"dtype": "object"},
         {"dtype": "complex64"},
         {"dtype": "uint8, (1000000000,)"},

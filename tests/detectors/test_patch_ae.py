@@ -84,6 +84,12 @@ def test_the_encoder_starts_as_an_isometry():
     assert_allclose(pdist(vectors), pdist(rows), rtol=0.05)  # few lie below zero
 
 
+def test_one_position_is_enough_to_start_from():
+    net = autoencoder()
+    net.keep_distances(torch.rand(1, 10, 1, 1))
+    assert all(torch.isfinite(parameter).all() for parameter in net.parameters())
+
+
 def test_levels_meet_with_equal_variance(textures):
     X = textures[0].images
     detector = small().fit(X)
