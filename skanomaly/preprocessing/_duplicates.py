@@ -32,7 +32,8 @@ def near_duplicates(thumbnails, share):
     x = thumbnails - thumbnails.mean(axis=0)  # what all share would cost precision
     some = x[np.unique(np.linspace(0, n - 1, N_USUAL).astype(int))]
     pairs = _squared_distances(some, some)[np.triu_indices(len(some), 1)]
-    limit = share**2 * np.median(pairs) if len(pairs) else 0.0
+    # The root first: an even number of pairs has its median between two.
+    limit = (share * np.median(np.sqrt(pairs))) ** 2 if len(pairs) else 0.0
 
     duplicate_of, group = np.full(n, -1), np.arange(n)
     n_rows = max(1, MAX_ELEMENTS // n)
