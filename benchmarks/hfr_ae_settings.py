@@ -81,7 +81,7 @@ def main():
             "valid_loss": detector.net_.history[-1, "valid_loss"],
         }
         for level_weights in ("area", "equal"):
-            weights = {"level_weights": level_weights}
+            weights = {"level_weights": level_weights, "standardize": None}
             found = with_scores_by(detector, images, weights).detect(X)
             row[level_weights] = [
                 roc_auc_score(target, found.scores),

@@ -122,11 +122,8 @@ class JudgesByNormals:
                 )
 
     def _raw_map_batches(self, images):
-        """The same, as the method gives them."""
-        self._place(self._device)
-        for pixels, sizes in images.batches(self.batch_size, self.n_jobs):
-            with torch.inference_mode():
-                yield self._compute_maps(pixels.to(self._device)), sizes
+        """Maps as the method gives them, and the images' own sizes."""
+        return self._batches_through(self._compute_maps, images)
 
     def _combined(self, maps):
         """What is standardised of the maps that the method gives."""

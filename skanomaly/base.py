@@ -594,10 +594,14 @@ class BaseImageDetector(
         return self._assembled(self._map_batches(images), Regions(roi, len(images)))
 
     def _map_batches(self, images):
+        return self._batches_through(self._own_maps, images)
+
+    def _batches_through(self, process, images):
+        """Yield what `process` makes of each batch of pixels, and the images' own sizes."""
         self._place(self._device)
         for pixels, sizes in images.batches(self.batch_size, self.n_jobs):
             with torch.inference_mode():
-                yield self._own_maps(pixels.to(self._device)), sizes
+                yield process(pixels.to(self._device)), sizes
 
     def _own_maps(self, pixels):
         """A batch's maps, of the method's own resolution, in the units that are asked for."""
@@ -608,10 +612,8 @@ class BaseImageDetector(
 
         It takes and gives batches (n, C, h, w) in [0, 1].
         """
-        self._place(self._device)
-        for pixels, sizes in images.batches(self.batch_size, self.n_jobs):
-            with torch.inference_mode():
-                made = process(pixels.to(self._device)).clamp(0, 1)
+        for made, sizes in self._batches_through(process, images):
+            made = made.clamp(0, 1)
             for image, size in zip(made, sizes):
                 if image.shape[1:] != size:
                     image = resized(image[None], size)[0]

@@ -64,14 +64,12 @@ class FeatureDetector(BaseImageDetector):
         self._need_size(max(self.encoder_.strides), images, validation)
 
     def _levels_of(self, images):
-        for pixels, _ in images.batches(self.batch_size, self.n_jobs):
-            with torch.inference_mode():
-                yield self.encoder_(pixels.to(self._device))
+        levels = self._batches_through(lambda pixels: self.encoder_(pixels), images)
+        return (f for f, _ in levels)
 
     def _scales_of(self, images, joined):
         """What brings each level of some images' features, as `joined` joins them, to one scale."""
         some = np.unique(np.linspace(0, len(images) - 1, N_FOR_SCALE).astype(int))
-        self._place(self._device)
         rows = (as_rows(joined(levels)) for levels in self._levels_of(images.subset(some)))
         return level_scales(rows, self.encoder_.channels)
 

@@ -202,12 +202,10 @@ class HierarchicalFeatureAE(FrozenFeatureDetector):
         """
         now = self._as_it_is()
         images = now._open(X)
-        now._place(now._device)
         by_level = [[] for _ in now.layers]
-        for pixels, sizes in images.batches(now.batch_size, now.n_jobs):
-            with torch.inference_mode():
-                residuals = now._residuals(now.encoder_(pixels.to(now._device)))
-            for maps, phi_k in zip(by_level, residuals):
+        residuals = now._batches_through(lambda x: now._residuals(now.encoder_(x)), images)
+        for of_batch, sizes in residuals:
+            for maps, phi_k in zip(by_level, of_batch):
                 seen_size = now._seen_size or sizes[0]
                 whole = [None] * len(sizes)
                 assembled = assemble_maps_by_size(phi_k, seen_size, sizes, 0, whole)

@@ -250,7 +250,6 @@ class PatchAE(DefectTrainedDetector, FeatureDetector):
 
     def _features_of_some(self, images):
         some = np.unique(np.linspace(0, len(images) - 1, N_TO_START_FROM).astype(int))
-        self._place(self._device)
         levels_of_some = self._levels_of(images.subset(some))  # whose sizes may differ
         rows = torch.cat([as_rows(self.joined_(levels)) for levels in levels_of_some])
         return rows.T[None, :, :, None]
@@ -278,10 +277,7 @@ class PatchAE(DefectTrainedDetector, FeatureDetector):
         return module.patches if self.tune_backbone else module
 
     def _vector_batches(self, images):
-        self._place(self._device)
-        for pixels, _ in images.batches(self.batch_size, self.n_jobs):
-            with torch.inference_mode():
-                yield as_rows(self._vectors(pixels.to(self._device)))
+        return (as_rows(z) for z, _ in self._batches_through(self._vectors, images))
 
 
 class PatchReconstructionLoss(nn.Module):
