@@ -13,16 +13,14 @@ from torch.utils.data import DataLoader
 from skanomaly.exceptions import InvalidImageError
 from skanomaly.images import ImageDataset
 from skanomaly.synthesis import (
-    _SIGNED_DISTANCE,
     CORRUPTION_TYPES,
     DEFECT_TYPES,
     CorruptionDataset,
     DefectGenerator,
     DefectType,
-    _region,
-    _Regions,
-    _sketch,
 )
+from skanomaly.synthesis._regions import SIGNED_DISTANCE, Regions
+from skanomaly.synthesis._sketch import region_of, sketch
 
 TYPES = {**CORRUPTION_TYPES, **DEFECT_TYPES}
 SHAPES = [(1, 32, 32), (3, 96, 72), (5, 32, 48), (1, 256, 256)]
@@ -280,18 +278,18 @@ def test_parameters_round_trip():
 def rows_of(generator, name, shape, seed):
     """The numbers of each region that `draw` draws for this seed."""
     types = {name: TYPES[name]}
-    return _sketch(generator, types, shape, seed)[1]
+    return sketch(generator, types, shape, seed)[1]
 
 
 def signed_distance(row, size):
-    regions = _Regions([[row]], size, torch.device("cpu"))
-    return _SIGNED_DISTANCE[row["shape"]](regions)[0].numpy()
+    regions = Regions([[row]], size, torch.device("cpu"))
+    return SIGNED_DISTANCE[row["shape"]](regions)[0].numpy()
 
 
 def undeformed(shape, seed, size=(40, 48), **ranges):
     """A region's numbers, with a straight coordinate frame."""
     kind = DefectType(shape, "flat", roughness=(0, 0), **ranges)
-    return _region(kind, DefectGenerator(), 1, size, np.random.default_rng(seed))
+    return region_of(kind, DefectGenerator(), 1, size, np.random.default_rng(seed))
 
 
 def frame(row, size):
@@ -424,7 +422,7 @@ def test_noise_leaves_some_of_its_ellipse_out():
 def test_deformation_leaves_the_centre_inside_and_changes_the_rest(shape):
     kind = DefectType(shape, "flat", length=(0.15, 0.3), roughness=(0.3, 0.5))
     for seed in range(10):
-        row = _region(kind, DefectGenerator(), 1, (40, 48), np.random.default_rng(seed))
+        row = region_of(kind, DefectGenerator(), 1, (40, 48), np.random.default_rng(seed))
         deformed, straight = (
             signed_distance({**row, "amplitude": amplitude}, (40, 48))
             for amplitude in (row["amplitude"], 0)
