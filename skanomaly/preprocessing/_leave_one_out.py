@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy import ndimage
+from scipy.stats import median_abs_deviation
 from sklearn.base import clone
 from sklearn.utils import Bunch
 
@@ -29,9 +30,9 @@ MAX_PATCHES = 10_000
 # and distances that are held at a time.
 N_FOR_SCALE, MAP_SIDE, BATCH_SIZE, MAX_ELEMENTS = 64, 32, 16, 2**22
 
-# A Gaussian's deviation in units of its median absolute deviation; images' worth of weight that
-# the mean deviation has beside that of a position; and the least that counts.
-PER_MAD, PRIOR_IMAGES, LEAST_DEVIATION = 1.482602, 10, 1e-6
+# Images' worth of weight that the mean deviation has beside that of a position, and the least
+# deviation that counts.
+PRIOR_IMAGES, LEAST_DEVIATION = 10, 1e-6
 
 
 def score_by_patches(X, chosen, group, random_state, *, value_range, device, n_jobs):
@@ -201,7 +202,7 @@ def _naming(chosen):
 def _in_usual_units(maps):
     """Maps (n, h, w) in robust deviations from the median of all at each position, smoothed."""
     median = np.median(maps, axis=0)
-    deviation = PER_MAD * np.median(np.abs(maps - median), axis=0)
+    deviation = median_abs_deviation(maps, axis=0, scale="normal")
     n = len(maps)
     deviation = n * ndimage.gaussian_filter(deviation, 1) + PRIOR_IMAGES * deviation.mean()
     deviation = np.maximum(deviation / (n + PRIOR_IMAGES), LEAST_DEVIATION)

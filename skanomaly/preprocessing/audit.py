@@ -6,7 +6,7 @@ import warnings
 from numbers import Integral
 
 import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import median_abs_deviation, rankdata
 from sklearn.utils import Bunch, check_random_state
 
 from .._atomic import replaced
@@ -14,9 +14,6 @@ from ..images import check_images, checked_value_range
 from ._audit_page import page, printable
 from ._duplicates import joined_groups, near_duplicates
 from ._looks import look_at_all, names_of
-
-# Gaussian deviations in a median absolute deviation.
-PER_MAD = 1.482602
 
 # The least robust deviations that count: of light, from black to white, and of logarithms of
 # sharpness and of height and width. Sets that hardly differ have nothing odd.
@@ -375,7 +372,8 @@ def _deviations(values, least=0.0):
     if np.isnan(values).all():
         return values
     distances = values - np.nanmedian(values)
-    deviation = max(PER_MAD * np.nanmedian(np.abs(distances)), least)
+    deviation = median_abs_deviation(values, scale="normal", nan_policy="omit")
+    deviation = max(float(deviation), least)
     return distances / (deviation or 1.0)  # where most are equal, their own unit is as good as any
 
 
