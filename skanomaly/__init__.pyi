@@ -1016,6 +1016,8 @@ class EnsembleDetector(BaseImageDetector):
     knots_: Any
     min_image_size_: Any
     required_size_: Any
+    n_images_: Any
+    n_before_: Any
     offset_: Any
     validation_scores_: Any
     validation_maxima_: Any
@@ -1048,6 +1050,13 @@ class EnsembleDetector(BaseImageDetector):
     def get_params(
         self,
         deep=True,
+    ): ...
+    def partial_fit(
+        self,
+        X,
+        y=None,
+        *,
+        roi=None,
     ): ...
     def set_params(
         self,

@@ -512,8 +512,7 @@ class BaseImageDetector(
 
     def _as_it_is(self, *checked):
         """This detector at this moment, whatever another thread's fit makes of it meanwhile."""
-        now = self._without_fitted_state()
-        vars(now).update(vars(self))
+        now = self._copied()
         check_is_fitted(now, "offset_")
         for what in checked or ("maps", "scores"):
             now._check_parameters(what)
@@ -564,11 +563,16 @@ class BaseImageDetector(
             if self._affects.get(name) in what
         }
 
+    def _copied(self):
+        """Another one with the same objects as attributes."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        return other
+
     def _without_fitted_state(self):
         """Another one with the same parameter objects and nothing that a fit has set."""
-        blank = object.__new__(type(self))
-        found = {name: value for name, value in vars(self).copy().items() if name[-1] != "_"}
-        vars(blank).update(found)
+        blank = self._copied()
+        blank.__dict__ = {name: value for name, value in vars(blank).items() if name[-1] != "_"}
         return blank
 
     def _become(self, other):

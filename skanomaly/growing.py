@@ -105,6 +105,12 @@ class GrowingDetector(BaseImageDetector):
     def _absorb(self, others):
         raise NotImplementedError("a detector that grows implements _absorb")
 
+    def _pool_units(self, states):
+        """Take the units of maps of all images that set those of states, one's own among them."""
+        if self.standardize is not None:
+            moments = [(state.map_mean_, state.map_deviation_) for state in states]
+            self.map_mean_, self.map_deviation_ = pooled_moments(moments, n_judged_by(states))
+
     def _kind_of_state(self):
         """What must be equal of detectors that are merged, by what it is called."""
         return {
@@ -153,7 +159,7 @@ def merge_detectors(detectors):
     if not detectors:
         raise ValueError("there are no detectors to merge; pass one or more")
     for i, detector in enumerate(detectors):
-        if not isinstance(detector, GrowingDetector):
+        if not hasattr(detector, "partial_fit") or not isinstance(detector, GrowingDetector):
             raise ValueError(
                 f"detector {i} is a {type(detector).__name__}, whose state cannot be merged; "
                 "those can that have partial_fit"
@@ -164,8 +170,7 @@ def merge_detectors(detectors):
         _check_mergeable(i, other, merged)
     merged._grow(lambda: merged._absorb(others))
     told = [state for state in states if not state.is_provisional_] or states
-    if merged.standardize is not None:
-        merged.map_mean_, merged.map_deviation_ = _pooled_units(told)
+    merged._pool_units(told)
     for name in ("validation_scores_", "validation_maxima_"):
         scores = np.concatenate([getattr(state, name) for state in told])
         setattr(merged, name, scores[-MAX_SCORES_KEPT:])
@@ -177,12 +182,19 @@ def merge_detectors(detectors):
     return merged
 
 
-def _pooled_units(states):
-    """Mean and deviation over the images of all that told one of their own."""
-    weights = np.array([len(state.validation_scores_) for state in states], float)
-    shape = np.broadcast_shapes(*(state.map_mean_.shape for state in states))
-    means = np.stack([np.broadcast_to(state.map_mean_, shape) for state in states])
-    variances = [np.broadcast_to(np.square(state.map_deviation_), shape) for state in states]
+def n_judged_by(states):
+    """How many images set the units of each one's maps."""
+    return np.array([len(state.validation_scores_) for state in states], float)
+
+
+def pooled_moments(moments, weights):
+    """Mean and deviation of all, from pairs (mean, deviation), arrays, of as many each."""
+    means, deviations = zip(*moments)
+    shape = np.broadcast_shapes(*map(np.shape, means))
+    means, variances = (
+        np.stack([np.broadcast_to(a, shape) for a in arrays])
+        for arrays in (means, map(np.square, deviations))
+    )
     mean = np.average(means, axis=0, weights=weights)
     variance = np.average(variances + np.square(means - mean), axis=0, weights=weights)
     return mean, np.sqrt(variance)
@@ -206,8 +218,11 @@ def _check_mergeable(i, other, first):
 
 def _settings(detector):
     found = detector._parameters_that_affect("maps", "scores", "training")
-    found.pop("random_state", None)
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
+    return {
+        name: tuple(v) if isinstance(v, list) else v
+        for name, v in found.items()
+        if name.rpartition("__")[2] != "random_state"
+    }
 
 
 def _short(value):

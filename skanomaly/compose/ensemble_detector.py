@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import MISSING
+from functools import partial
 from numbers import Real
 
 import numpy as np
 import torch
 from sklearn.base import clone
+from sklearn.utils.metaestimators import available_if
 
 from .._map_units import MapMoments, joined, weights_of, with_regions
 from .._parameters import parameter
@@ -16,12 +18,18 @@ from .._sklearn import Composition, Numbers, StrOptions
 from ..base import BaseImageDetector
 from ..detectors.patch_core import PatchCore
 from ..detectors.subspace_ad import SubspaceAD
+from ..growing import GrowingDetector, n_judged_by, pooled_moments
 
 # Knots of the function from map values to p-values, and pixels that it is told by.
 N_KNOTS, MAX_PIXELS = 64, 2**20
 
 
-class EnsembleDetector(BaseImageDetector, Composition):
+def _all_grow(ensemble):
+    """Whether all members have `partial_fit`."""
+    return all(hasattr(member, "partial_fit") for _, member in ensemble.detectors)
+
+
+class EnsembleDetector(GrowingDetector, Composition):
     """Let several detectors judge together: their maps are brought to one scale and summed.
 
     The members learn from the same images, and images that none of them has learnt from
@@ -68,6 +76,8 @@ class EnsembleDetector(BaseImageDetector, Composition):
     Notes
     -----
     Members on the same pretrained network and layers share one pass of it when they score.
+    If all members have `partial_fit`, the ensemble has, and `merge_detectors` takes it; the
+    scales of members' maps are pooled as units of maps are.
 
     Examples
     --------
@@ -83,8 +93,10 @@ class EnsembleDetector(BaseImageDetector, Composition):
     """
 
     detectors: list = parameter(MISSING, list, tuple, kw_only=False)
-    combination: str = parameter("sum", StrOptions({"sum", "norm", "p_value"}))
-    detector_weights: tuple[float, ...] | None = parameter(None, Numbers(Real, 0), None)
+    combination: str = parameter("sum", StrOptions({"sum", "norm", "p_value"}), affects="scores")
+    detector_weights: tuple[float, ...] | None = parameter(
+        None, Numbers(Real, 0), None, affects="scores"
+    )
     standardize = "position"
     batch_size = 16
 
@@ -145,7 +157,66 @@ class EnsembleDetector(BaseImageDetector, Composition):
         if weights is not None and not any(weights):
             raise ValueError("detector_weights are all 0; give one detector or more a weight")
 
+    @available_if(_all_grow)
+    def partial_fit(self, X, y=None, *, roi=None):
+        """Take further normal images into account, if all members can.
+
+        The members learn from them; the scale of each one's maps stays. See the members'
+        own for what becomes of the threshold, and of a failure.
+
+        Parameters
+        ----------
+        X : batch of images
+            As for `fit`; one is enough.
+        y : None, labels or masks
+            As for `fit`.
+        roi : array of bool, sequence of such, or None, default=None
+            As for `fit`.
+
+        Returns
+        -------
+        self
+        """
+        return super().partial_fit(X, y, roi=roi)
+
+    def _learn(self, images):
+        def learn(member, i):
+            member._learn(images)
+            member.n_images_ += len(images)
+
+        self._grow_members(learn)
+
+    def _absorb(self, others):
+        def absorb(member, i):
+            parts = [other.detectors_[i] for other in others]
+            member._absorb(parts)
+            member.n_images_ += sum(part.n_images_ for part in parts)
+
+        self._grow_members(absorb)
+
+    def _grow_members(self, change):
+        self.detectors_ = [member._copied() for member in self.detectors_]
+        for i, member in enumerate(self.detectors_):
+            member._grow(partial(change, member, i))
+
+    def _kind_of_state(self):
+        found = super()._kind_of_state()
+        for (name, _), member in zip(self.detectors, self.detectors_):
+            found |= {f"{key} of {name}": kind for key, kind in member._kind_of_state().items()}
+        return found
+
+    def _pool_units(self, states):
+        super()._pool_units(states)
+        weights = n_judged_by(states)
+        if self.combination == "p_value":
+            of_members = zip(*(state.knots_ for state in states))
+            self.knots_ = [pooled_knots(knots, weights) for knots in of_members]
+        else:
+            moments = [(state.member_means_, state.member_deviations_) for state in states]
+            self.member_means_, self.member_deviations_ = pooled_moments(moments, weights)
+
     def _fit_images(self, images, validation):
+        self.n_images_ = len(images)
         self.detectors_ = []
         for _, member in self.detectors:
             fitted = clone(member).set_params(**self._shared_parameters())
@@ -306,6 +377,16 @@ def knots_of(values):
     if len(points) == 1:  # normal maps do not differ
         return np.array([[points[0], points[0] + 1], [0, 1]])
     return np.stack([points, levels[first]])
+
+
+def pooled_knots(knots, weights):
+    """The knots of all normal images, from those of parts of them, each of a weight."""
+    points = np.unique(np.concatenate([of_part[0] for of_part in knots]))
+    rarities = [log_rarity(torch.from_numpy(points), of_part).numpy() for of_part in knots]
+    levels = -np.log(np.average(np.exp(-np.array(rarities)), axis=0, weights=weights))
+    even = np.linspace(levels[0], levels[-1], N_KNOTS)
+    points, first = np.unique(np.interp(even, levels, points), return_index=True)
+    return np.stack([points, even[first]])
 
 
 def log_rarity(phi, knots):

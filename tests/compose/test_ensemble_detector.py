@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skanomaly import (
     EnsembleDetector,
+    LocalContrast,
     OnnxDetector,
     PaDiM,
     PatchCore,
@@ -15,9 +18,10 @@ from skanomaly import (
     export_onnx,
     load,
     make_ensemble,
+    merge_detectors,
     save,
 )
-from skanomaly.compose.ensemble_detector import knots_of, log_rarity
+from skanomaly.compose.ensemble_detector import knots_of, log_rarity, pooled_knots
 from skanomaly.datasets import make_texture_defects
 from skanomaly.features import FeaturePyramid
 from skanomaly.utils.estimator_checks import check_detector
@@ -152,6 +156,71 @@ def test_members_that_changed_after_the_fit_are_refused(change, images):
     change(found)
     with pytest.raises(ValueError, match="fit anew"):
         found.predict(images)
+
+
+@pytest.mark.parametrize("combination", ["sum", "norm", "p_value"])
+def test_members_that_grow_make_an_ensemble_that_grows(combination, images):
+    train, further, test = np.split(images, [20, 30])
+    make = partial(make_ensemble, PaDiM(n_features=20), SubspaceAD(), combination=combination)
+    make = partial(make, image_size=64, random_state=0)
+    whole = make().fit(train, X_val=further)
+    grown = make().fit(train[:8], X_val=further).partial_fit(train[8:15])
+    early = vars(grown).copy()
+    grown.partial_fit(train[15:])
+    assert grown.n_images_ == len(train)
+    assert [member.n_images_ for member in early["detectors_"]] == [15, 15]
+    merged = merge_detectors([make().fit(part, X_val=further) for part in (train[:7], train[7:])])
+    assert [member.n_images_ for member in merged.detectors_] == [20, 20]
+    expected = whole.transform(test)
+    for found in (grown, merged):
+        maps = found.calibrate(further).transform(test)
+        assert_allclose(maps, expected, rtol=1e-4, atol=1e-4 * expected.max())
+
+
+def test_scales_of_members_are_pooled(images):
+    train, further, test = np.split(images, [20, 30])
+    parts = [ensemble().fit(train, X_val=part) for part in (further, test[:5])]
+    merged = merge_detectors(parts)
+    values = [
+        np.concatenate([raw_maps(d, part) for part in (further, test[:5])])
+        for d in parts[0].detectors_
+    ]
+    assert_allclose(merged.member_means_, [v.mean() for v in values], rtol=1e-3)
+    assert_allclose(merged.member_deviations_, [v.std() for v in values], rtol=1e-3)
+
+
+def test_an_ensemble_grows_only_if_all_members_do(images):
+    still = make_ensemble(SubspaceAD(), LocalContrast(), image_size=64)
+    assert hasattr(ensemble(), "partial_fit")
+    assert not hasattr(still, "partial_fit")
+    with pytest.raises(ValueError, match="0 is an? EnsembleDetector, whose state cannot be merged"):
+        merge_detectors([still.fit(images)])
+    other = ensemble().set_params(subspacead__layers=(1, 2))
+    with pytest.raises(ValueError, match="another subspacead__layers"):
+        merge_detectors([ensemble().fit(images), other.fit(images)])
+
+
+def test_weights_and_combination_may_follow_the_fit(images):
+    train, held_out = np.split(images, [20])
+    found = ensemble().fit(train, X_val=held_out)
+    for change in ({"detector_weights": (1, 3)}, {"combination": "p_value"}):
+        with pytest.raises(ValueError, match="call calibrate"):
+            found.set_params(**change).predict(held_out)
+        expected = EnsembleDetector(**found.get_params(deep=False)).fit(train, X_val=held_out)
+        assert_array_equal(
+            found.calibrate(held_out).transform(held_out), expected.transform(held_out)
+        )
+        assert found.offset_ == expected.offset_
+
+
+def test_knots_of_parts_give_the_p_values_of_all():
+    rng = np.random.default_rng(0)
+    parts = [rng.exponential(size=60_000), 2 * rng.exponential(size=20_000)]
+    pooled = pooled_knots([knots_of(values) for values in parts], [3, 1])
+    x = torch.tensor([0.1, 0.5, 1.0, 2.0, 5.0, 9.0])
+    values = np.concatenate(parts)
+    expected = -np.log([(values >= v).mean() for v in x.numpy()])
+    assert_allclose(log_rarity(x, pooled), expected, rtol=0.05, atol=0.02)
 
 
 def test_p_values_are_shares_of_normal_pixels():
