@@ -10,8 +10,9 @@ import numpy as np
 
 from .exceptions import ThresholdWarning
 
-# Fewer images are too few to give some away, where a fit is cheap.
-FEW = 20
+# Where a fit is cheap, images are held out in turn until as many have been, and all are learnt
+# from in the end: a threshold for 5 % false alarms needs the scores of 20.
+ENOUGH = 20
 
 # Images that are looked at for near-duplicates, and the side of what is compared of them.
 N_LOOKED_AT, SIDE = 8, 16
@@ -89,6 +90,21 @@ def hold_out_in_turn(n_images, fraction, groups, random_state):
     return [np.flatnonzero(fold[group] == i) for i in range(n_folds)]
 
 
+def until_enough(folds):
+    """The first folds, as many as hold `ENOUGH` images, or all.
+
+    Parameters
+    ----------
+    folds : list of ndarray of int
+
+    Returns
+    -------
+    list of ndarray of int
+    """
+    totals = np.cumsum([len(fold) for fold in folds])
+    return folds[: 1 + int(np.searchsorted(totals, ENOUGH))]
+
+
 def warn_of_one(*_):
     """Say that one image gives no threshold."""
     warnings.warn(
@@ -113,13 +129,34 @@ def warn_of_few(n_held_out, false_alarm_rate):
     needed = math.ceil(1 / false_alarm_rate)
     lies = "is its score" if n_held_out == 1 else "is extrapolated from their scores"
     warnings.warn(
-        f"{n_held_out} normal image{'s' if n_held_out > 1 else ''} kept out of training can "
-        f"promise that about 1 in {n_held_out + 1} new ones is flagged, not "
+        f"{n_held_out} normal image{'s' if n_held_out > 1 else ''} that had not been learnt from "
+        f"can promise that about 1 in {n_held_out + 1} new ones is flagged, not "
         f"false_alarm_rate={false_alarm_rate:g}, for which {needed} or more are needed; the "
-        f"threshold {lies}. Fit on more images, or pass normal ones as X_val or to calibrate",
+        f"threshold {lies}. Fit on more images, or pass {needed} normal ones as X_val or to "
+        "calibrate",
         ThresholdWarning,
         stacklevel=_of_caller(),
     )
+
+
+def warn_of_learnt(images, validation):
+    """Say so if the images that are to set the threshold are those that are learnt from.
+
+    Parameters
+    ----------
+    images, validation : ImageDataset
+        As many of the one as of the other in such a case, in one order.
+    """
+    if len(images) != len(validation):
+        return
+    some = np.linspace(0, len(images) - 1, N_LOOKED_AT, dtype=int)
+    if all(np.array_equal(_thumbnail(images, i), _thumbnail(validation, i)) for i in some):
+        warnings.warn(
+            "X_val holds the images that are learnt from, whose scores are too good, so that the "
+            "threshold will flag far more new images than was asked; pass others, or no X_val",
+            ThresholdWarning,
+            stacklevel=_of_caller(),
+        )
 
 
 def warn_of_duplicates(images, train, held_out):
@@ -148,7 +185,7 @@ def warn_of_duplicates(images, train, held_out):
 
     nearest = np.array([min(distance(i, j) for j in pair) for i, pair in zip(some, beside)])
     usual = np.median([distance(i, j) for i in some for j in others if i != j])
-    if np.mean(nearest < 0.1 * usual) > 0.5:
+    if np.mean(nearest <= 0.1 * usual) > 0.5:
         warnings.warn(
             "images kept out of training hardly differ from images beside them that are learnt "
             "from, as shots of one part do, so that the threshold promises too much; say by "

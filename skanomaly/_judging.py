@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ._holdout import hold_out_in_turn, warn_of_few, warn_of_one
+from ._holdout import hold_out_in_turn, until_enough, warn_of_duplicates, warn_of_few, warn_of_one
 from ._map_units import KeptMaps, MapMoments, in_units, joined, with_regions
 from ._random import drawing_from
 from .calibration import quantile_of_new
@@ -31,10 +31,15 @@ class JudgesByNormals:
     def _fit_on_few(self, images, regions, groups, random_state, seed):
         """Learn from all images, after shares of them were held out in turn."""
         maps, order = [], []
-        folds = hold_out_in_turn(len(images), self.validation_fraction, groups, random_state)
-        for held_out in folds:
-            train = images.subset(np.setdiff1d(np.arange(len(images)), held_out))
-            part, validation = self._without_fitted_state(), images.subset(held_out)
+        folds = until_enough(
+            hold_out_in_turn(len(images), self.validation_fraction, groups, random_state)
+        )
+        others = [np.setdiff1d(np.arange(len(images)), held_out) for held_out in folds]
+        if folds:
+            warn_of_duplicates(images, others[0], folds[0])
+        for held_out, learnt in zip(folds, others):
+            train, validation = images.subset(learnt), images.subset(held_out)
+            part = self._without_fitted_state()
             part.n_channels_in_ = self.n_channels_in_
             with drawing_from(torch.Generator().manual_seed(seed)):
                 maps += part._fit_images(train, validation) or part._raw_map_batches(validation)

@@ -49,7 +49,10 @@ def _check_labels(labels, name):
         if isinstance(label, (bool, np.bool_)) or label not in (1, -1):
             hint = ""
             if all(label in (0, 1) for label in labels):
-                hint = f"; if 0 means normal and 1 anomalous, pass np.where({name} == 0, 1, -1)"
+                hint = (
+                    f"; pass np.where({name} == 0, 1, -1) if 0 means normal and 1 anomalous, "
+                    f"np.where({name} == 1, 1, -1) if 1 means normal"
+                )
             found = label.item() if isinstance(label, np.generic) else label
             raise ValueError(f"{name}[{i}] is {found!r}, expected {_EXPECTED}{hint}")
 

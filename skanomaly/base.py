@@ -17,9 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._device import resolve_device
 from ._holdout import (
-    FEW,
+    ENOUGH,
     hold_out,
     warn_of_duplicates,
+    warn_of_learnt,
 )
 from ._judging import JudgesByNormals
 from ._modules import fitted_modules, on_cpu, place
@@ -88,9 +89,10 @@ class BaseImageDetector(
     false_alarm_rate : float in (0, 0.5)
         Share of new normal images that may be called anomalous; sets `offset_`.
     validation_fraction : float in (0, 1)
-        Share of the images that is kept out of training, for the threshold. A method whose
-        fit is cheap keeps out none of fewer than 20: it scores such shares in turn, each
-        after a fit on the others, and then learns from all.
+        Share of the images that is kept out of training, for the threshold. Where that is
+        fewer than 20 images, a method whose fit is cheap keeps out none: it scores such
+        shares in turn, each after a fit on the others, until 20 images have been scored or
+        all have, and then learns from all.
     batch_size : int
         Images that are scored at once; it changes time and memory, not results.
     device : str or torch.device
@@ -469,8 +471,9 @@ class BaseImageDetector(
         self.n_channels_in_ = images.n_channels
         if X_val is not None:
             validation = self._open(X_val, images.n_channels)
+            warn_of_learnt(images, validation)
             of_validation = Regions(regions.roi if regions.shared else None, len(validation))
-        elif self._holds_out_in_turn and len(images) < FEW:
+        elif self._holds_out_in_turn and self.validation_fraction * len(images) < ENOUGH:
             self._fit_on_few(images, regions, groups, random_state, seed)
             return
         else:

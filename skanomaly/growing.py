@@ -153,8 +153,10 @@ def merge_detectors(detectors):
     >>> line = PaDiM(image_size=64, n_features=10, random_state=0)
     >>> one, other = line.fit(X[:20]), PaDiM(**line.get_params()).fit(X[20:])
     >>> merge_detectors([one, other]).gaussian_.n_seen
-    32
+    40
     """
+    if isinstance(detectors, BaseImageDetector):
+        raise ValueError("merge_detectors takes a list of detectors: merge_detectors([a, b])")
     detectors = list(detectors)
     if not detectors:
         raise ValueError("there are no detectors to merge; pass one or more")
@@ -168,8 +170,9 @@ def merge_detectors(detectors):
     merged, *others = states
     for i, other in enumerate(others, start=1):
         _check_mergeable(i, other, merged)
-    merged._grow(lambda: merged._absorb(others))
     told = [state for state in states if not state.is_provisional_] or states
+    _check_units(told, states)
+    merged._grow(lambda: merged._absorb(others))
     merged._pool_units(told)
     for name in ("validation_scores_", "validation_maxima_"):
         scores = np.concatenate([getattr(state, name) for state in told])
@@ -213,6 +216,18 @@ def _check_mergeable(i, other, first):
         raise ValueError(
             f"detector {i} has another {name} than detector 0: {_short(own.get(name))} and "
             f"{_short(expected[name])}; fit all with the same"
+        )
+
+
+def _check_units(told, states):
+    if told[0].standardize != "position":
+        return
+    shapes = {state.map_mean_.shape: states.index(state) for state in reversed(told)}
+    if len(shapes) > 1:
+        (shape, i), (other, j), *_ = shapes.items()
+        raise ValueError(
+            f"maps of detectors {i} and {j} are standardised at {shape} and {other} positions, of "
+            "images of other sizes; set image_size, or standardize to 'global' or None"
         )
 
 

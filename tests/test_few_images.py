@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skanomaly import PatchCore, SubspaceAD
-from skanomaly._holdout import FEW, hold_out_in_turn
+from skanomaly._holdout import ENOUGH, hold_out_in_turn, until_enough
 from skanomaly.datasets import make_texture_defects
 from skanomaly.exceptions import ThresholdWarning
 from skanomaly.utils import all_detectors, small_detector
@@ -75,12 +75,25 @@ def test_one_image_gives_no_threshold_and_says_so(images):
 
 
 @quiet
-def test_enough_images_give_some_away(images):
-    few = SubspaceAD(image_size=64, random_state=0).fit(images[: FEW - 1])
-    enough = SubspaceAD(image_size=64, random_state=0).fit(images[:FEW])
-    assert few.subspace_.n_seen == (FEW - 1) * 256
-    assert enough.subspace_.n_seen == round(0.8 * FEW) * 256
-    assert len(few.validation_scores_) == FEW - 1
+@pytest.mark.parametrize(
+    ("n", "fraction", "n_scored", "n_learnt"),
+    [(19, 0.2, 19, 19), (24, 0.2, 20, 24), (24, 0.5, 24, 24), (24, 0.8, 24, 24), (24, 0.9, 22, 2)],
+)
+def test_images_are_held_out_in_turn_until_enough_are(n, fraction, n_scored, n_learnt, images):
+    detector = SubspaceAD(image_size=64, validation_fraction=fraction, random_state=0)
+    detector.fit(images[:n])
+    assert len(detector.validation_scores_) == n_scored
+    assert detector.subspace_.n_seen == n_learnt * 256
+
+
+@pytest.mark.parametrize(
+    ("n", "n_folds"), [(3, 3), (19, 5), (20, 5), (30, 4), (50, 2), (95, 2), (99, 1)]
+)
+def test_no_more_folds_than_needed(n, n_folds):
+    folds = until_enough(hold_out_in_turn(n, 0.2, None, np.random.RandomState(0)))
+    assert len(folds) == n_folds
+    assert sum(map(len, folds)) >= min(n, ENOUGH)
+    assert sum(map(len, folds[:-1])) < ENOUGH
 
 
 @quiet

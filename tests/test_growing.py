@@ -85,7 +85,7 @@ def test_one_image_is_no_threshold_for_others(cls, images):
 
 def test_equal_parameters_in_another_form_are_equal(images):
     parts = [small_detector(SubspaceAD, layers=layers).fit(images) for layers in ((1, 2), [1, 2])]
-    assert merge_detectors(parts).n_images_ == 64
+    assert merge_detectors(parts).n_images_ == 80
 
 
 def test_maps_of_another_shape_are_refused(images):
@@ -95,6 +95,20 @@ def test_maps_of_another_shape_are_refused(images):
     parts = [small_detector(PaDiM, image_size=None).fit(X) for X in (wide, high)]
     with pytest.raises(ValueError, match="another size of the images"):
         merge_detectors(parts)
+
+
+@pytest.mark.parametrize("cls", [PatchCore, SubspaceAD], ids=named)
+def test_maps_in_units_of_other_positions_are_refused(cls, images):
+    parts = [
+        small_detector(cls, image_size=None).fit(X) for X in (images[:6, :32], images[:6, :48])
+    ]
+    with pytest.raises(ValueError, match=r"detectors 1 and 0 .*other sizes; set image_size"):
+        merge_detectors(parts)
+
+
+def test_detectors_are_merged_from_a_list(images):
+    with pytest.raises(ValueError, match=r"takes a list of detectors: merge_detectors\(\[a, b"):
+        merge_detectors(small_detector(SubspaceAD).fit(images[:2]))
 
 
 @pytest.mark.parametrize("cls", GROWING, ids=named)
@@ -184,7 +198,7 @@ def test_other_networks_channels_and_classes_are_refused(images):
     with pytest.raises(ValueError, match="another pretrained network"):
         merge_detectors(random)
     drawn = [small_detector(PaDiM, random_state=i).fit(images[:6]) for i in range(2)]
-    with pytest.raises(ValueError, match="another features drawn"):
+    with pytest.raises(ValueError, match=r"another draw of features \(by random_state\)"):
         merge_detectors(drawn)
     with pytest.raises(ValueError, match="detector 1 is a PaDiM, detector 0 a SubspaceAD"):
         merge_detectors([random[0], drawn[0]])

@@ -272,7 +272,7 @@ def test_repr():
         (np.array([1, np.nan]), r"y\[1\] is nan, expected"),
         (["1", "-1"], r"y\[0\] is '1', expected"),
         ([1, None], r"y\[1\] is None, expected"),
-        (np.array([1, 0]), r"y\[1\] is 0, .*if 0 means normal and 1 anomalous, pass np\.where"),
+        (np.array([1, 0]), r"y\[1\] is 0, .*np\.where\(y == 0, 1, -1\) if 0 means normal"),
         (np.array([True, True]), r"y\[0\] is True, expected .* pass np\.where\(y == 0, 1, -1\)"),
         (np.ones((3, 1)), r"y\[0\] has shape \(1,\), expected a mask \(H, W\)"),
         ([np.ones((2, 2)), -1], r"y\[1\] has shape \(\), expected a mask \(H, W\)"),

@@ -224,7 +224,7 @@ def test_every_parameter_says_what_depends_on_it(name):
 
 @pytest.mark.parametrize("n", [2, 5, 7, 30])
 def test_few_images_for_the_threshold_are_said(n):
-    with pytest.warns(ThresholdWarning, match="kept out of training can promise") as caught:
+    with pytest.warns(ThresholdWarning, match="not been learnt from can promise") as caught:
         DistanceToMean(false_alarm_rate=0.05).fit(random_images(n))
     assert caught[0].filename == __file__
     with pytest.warns(ThresholdWarning, match="20 or more"):
@@ -235,6 +235,20 @@ def test_enough_images_pass_in_silence():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         DistanceToMean(false_alarm_rate=0.1).fit(random_images(40))
+
+
+def test_images_that_are_learnt_from_and_set_the_threshold_are_said():
+    X = random_images(40)
+    with pytest.warns(ThresholdWarning, match="X_val holds the images that are learnt from"):
+        DistanceToMean().fit(X, X_val=list(X))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        DistanceToMean(false_alarm_rate=0.1).fit(X[:20], X_val=X[20:])
+
+
+def test_copies_of_one_image_are_said():
+    with pytest.warns(ThresholdWarning, match="hardly differ from images beside them"):
+        DistanceToMean().fit(np.repeat(random_images(1), 30, axis=0))
 
 
 def test_near_duplicates_on_both_sides_are_said():

@@ -25,8 +25,13 @@ N_KNOTS, MAX_PIXELS = 64, 2**20
 
 
 def _all_grow(ensemble):
-    """Whether all members have `partial_fit`."""
-    return all(hasattr(member, "partial_fit") for _, member in ensemble.detectors)
+    """Whether all members have `partial_fit`; the error says which has not."""
+    for name, member in ensemble.detectors:
+        if not hasattr(member, "partial_fit"):
+            raise AttributeError(
+                f"its member {name} is a {type(member).__name__}, which cannot learn further images"
+            )
+    return True
 
 
 class EnsembleDetector(GrowingDetector, Composition):
@@ -346,6 +351,12 @@ def make_ensemble(*detectors, **parameters):
     """
     if not detectors:
         return _to_start_with(**parameters)
+    for detector in detectors:
+        if not isinstance(detector, BaseImageDetector):
+            raise ValueError(
+                "make_ensemble takes detectors one by one, as in make_ensemble(PatchCore(), "
+                f"PaDiM()), not {detector!r:.60}"
+            )
     names = [type(d).__name__.lower() for d in detectors]
     counts, seen = Counter(names), Counter()
     for i, name in enumerate(names):

@@ -12,14 +12,18 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from .._parameters import documented_attributes
 from ..features import pyramid_of_state
 from ..training import AnomalyNet
-from ._document import MODULE_ATTRIBUTES, NOT_SAVED, Refused, class_name, known_class
+from ._document import (
+    MODULE_ATTRIBUTES,
+    NOT_SAVED,
+    Refused,
+    class_name,
+    is_fitted_attribute,
+    known_class,
+)
 
 MAX_DEPTH = 100
-# What estimators keep under names that are neither parameters' nor those of fitted attributes.
-_PRIVATE = ("_n_features_out", "_sklearn_output_config")
 _NUMBERS = ("offset_", "map_threshold_")
 
 
@@ -149,7 +153,7 @@ class Decoder:
         parameters = {k: self.decode(v) for k, v in node["parameters"].items()}
         fitted = {k: self.decode(v) for k, v in node["fitted"].items()}
         for name, value in fitted.items():
-            if not _is_fitted_attribute(cls, name):
+            if not is_fitted_attribute(cls, name):
                 raise Refused(f"{short_repr(name)} is no fitted attribute of {cls.__name__}")
             if name in _NUMBERS and (
                 isinstance(value, bool) or not isinstance(value, (int, float))
@@ -191,12 +195,3 @@ def _is_of_class(cls, name):
         return True
     found = getattr_static(cls, name, None)
     return callable(found) or hasattr(found, "__get__")
-
-
-def _is_fitted_attribute(cls, name):
-    if name in _PRIVATE:
-        return True
-    documented = documented_attributes(cls)
-    if documented and known_class(class_name(cls)) is cls:
-        return name in documented
-    return name.endswith("_") and not name.startswith("_") and not hasattr(cls, name)

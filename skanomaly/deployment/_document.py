@@ -10,6 +10,8 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from torch import nn
 
+from .._parameters import documented_attributes
+
 # A description of this many values takes a few hundred MB once it is parsed; trainings of
 # a million batches stay below.
 MAX_VALUES = 4_000_000
@@ -25,6 +27,9 @@ LAYERS = (
 # Built whole, from a network's name and tensors, and not from parts, such as the place of a
 # cache of pickles.
 _NOT_OF_PARTS = ("FeaturePyramid", "FrozenNetwork")
+
+# What estimators keep under names that are neither parameters' nor those of fitted attributes.
+_PRIVATE = ("_n_features_out", "_sklearn_output_config")
 
 # Parameters that concern where and how a fit runs, and may name files or hold code.
 NOT_SAVED = ("callbacks", "checkpoint", "memory")
@@ -92,3 +97,13 @@ def known_class(name):
     if not is_own or hasattr(found, "_only_pickled"):
         return None
     return found if issubclass(found, (BaseEstimator, nn.Module)) else None
+
+
+def is_fitted_attribute(cls, name):
+    """Whether a file may hold this attribute of a fitted estimator."""
+    if name in _PRIVATE:
+        return True
+    documented = documented_attributes(cls)
+    if documented and known_class(class_name(cls)) is cls:
+        return name in documented
+    return name.endswith("_") and not name.startswith("_") and not hasattr(cls, name)

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..features import FeaturePyramid
 from ..training import AnomalyNet
-from ._document import MODULE_ATTRIBUTES, NOT_SAVED, name_of
+from ._document import MODULE_ATTRIBUTES, NOT_SAVED, class_name, is_fitted_attribute, name_of
 
 
 class Encoder:
@@ -137,6 +137,13 @@ class Encoder:
         left_out = (*parameters, *getattr(estimator, "_not_saved", ()))
         fitted = {k: v for k, v in vars(estimator).items() if k not in left_out}
         parameters.update({k: None for k in NOT_SAVED if k in parameters})
+        for name in fitted:
+            if not is_fitted_attribute(type(estimator), name):
+                raise TypeError(
+                    f"{where} is a {class_name(type(estimator))} and holds {name}, which is no "
+                    "documented fitted attribute, so that no model file sets it; use joblib.dump "
+                    "for those who trust you"
+                )
         return {
             "kind": "estimator",
             "class": name_of(estimator),

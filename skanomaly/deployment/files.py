@@ -35,9 +35,11 @@ def save(estimator, path):
 
     Parameters
     ----------
-    estimator : detector, FlattenedImages, or Pipeline of such
+    estimator : detector, FlattenedImages, ImageFeatures, or Pipeline of such
         Fitted or not. `callbacks`, `checkpoint` and `memory`, which concern a fit
-        on this machine, are saved as None.
+        on this machine, are saved as None. An estimator of another package can be saved if
+        nothing but its parameters and public attributes makes it, and is loaded if its
+        class is named to `load`.
     path : str, path-like or binary file
         Customary suffix: ``.skanomaly``. Links are followed, a file that is replaced
         passes on its mode; devices and pipes are written to.
@@ -45,8 +47,8 @@ def save(estimator, path):
     Raises
     ------
     TypeError
-        If it holds something that is neither data nor of a known class; the
-        message says where.
+        If it is no estimator, or holds something that is neither data nor of a known
+        class; the message says where.
     ValueError
         If it holds NaN or infinity, with which it could give no verdict.
     OSError
@@ -66,6 +68,11 @@ def save(estimator, path):
     >>> bool((again.score_samples(X) == detector.score_samples(X)).all())
     True
     """
+    if not isinstance(estimator, BaseEstimator):
+        raise TypeError(
+            f"a {type(estimator).__name__} cannot be saved; pass a detector, FlattenedImages, "
+            "ImageFeatures, or a Pipeline of such"
+        )
     if isinstance(path, (str, bytes, os.PathLike)):
         with replaced(path) as file:
             save(estimator, file)

@@ -104,7 +104,8 @@ def export_onnx(detector, path, images, *, tolerance=1e-4):
     if not all(difference <= tolerance for difference in differences):  # NaN is no parity
         raise ExportError(
             f"the exported {name} differs from the detector by {report.score_difference:.1e} in "
-            f"scores and {report.map_difference:.1e} in maps, more than tolerance={tolerance:g}"
+            f"scores and {report.map_difference:.1e} in maps, more than tolerance={tolerance:g}; "
+            "if so much does not matter, pass a larger tolerance"
         )
     with replaced(Path(path)) as file:
         file.write(content)

@@ -102,7 +102,7 @@ class PaDiM(OnePassDetector):
             self.gaussian_.absorb(other.gaussian_)
 
     def _kind_of_state(self):
-        drawn = {"features drawn": [c.tolist() for c in self.channels_]}
+        drawn = {"draw of features (by random_state)": [c.tolist() for c in self.channels_]}
         return super()._kind_of_state() | drawn | {"number of positions": len(self.gaussian_.mean)}
 
     def _maps_of_features(self, levels):

@@ -122,7 +122,7 @@ class PatchBank(nn.Module):
         patches, self.n_seen = self._candidates(batches, random_state)
         if len(patches) < self.n_neighbors * self.n_memories:
             raise ValueError(
-                f"the stream holds {len(patches)} patches and n_neighbors={self.n_neighbors}"
+                f"there are {len(patches)} patches to keep and n_neighbors={self.n_neighbors}"
                 + (f" in each of {self.n_memories} memories" if self.n_memories > 1 else "")
                 + "; give more images, or ask for fewer neighbours"
             )

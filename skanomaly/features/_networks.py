@@ -73,7 +73,13 @@ class FrozenNetwork(nn.Module):
 
     def forward(self, x):
         """Maps of each level (n, c_k, h_k, w_k) of images (n, C, H, W)."""
-        features = self.body((x - self.mean) / self.std)
+        try:
+            features = self.body((x - self.mean) / self.std)
+        except AssertionError as error:  # of timm, of networks that were made for one size
+            raise BackboneError(
+                f"{self.name} does not take images of {x.shape[2]} x {x.shape[3]} pixels "
+                f"({error}); set image_size to what it takes, or choose a network that takes any"
+            ) from error
         if getattr(self.body, "output_fmt", "NCHW") == "NHWC":
             features = [feature.permute(0, 3, 1, 2) for feature in features]
         return tuple(features)
@@ -242,7 +248,8 @@ def _why_no_weights(name, error):
     return (
         f"the weights of {name} could not be fetched ({error}); with a network timm downloads "
         f"them once, without one fetch {file} where there is one, bring it here and pass "
-        'weights=PATH to it, or use backbone="tf_efficientnet_lite0", whose weights are installed'
+        'weights=PATH to it, or use backbone="tf_efficientnet_lite0", whose weights are '
+        "installed. HF_HUB_OFFLINE=1 in the environment spares the attempts to fetch them"
     )
 
 

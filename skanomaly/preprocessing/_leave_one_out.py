@@ -170,7 +170,15 @@ def score_by_detector(detector, X, chosen, group, cv, random_state):
             warnings.simplefilter("ignore", ThresholdWarning)  # no verdict is asked for
             has_several = len(np.unique(group[rest])) > 1
             more = {"groups": group[rest]} if is_own and has_several else {}
-            fitted.fit(_subset(X, chosen[rest]), **more)
+            try:
+                fitted.fit(_subset(X, chosen[rest]), **more)
+            except (TypeError, ValueError) as error:
+                if is_own or isinstance(error, InvalidImageError):
+                    raise
+                raise ValueError(
+                    f"{type(detector).__name__} cannot be fitted on images ({error}); hand it to "
+                    "a FeatureOutlierDetector, or to a pipeline that begins with ImageFeatures"
+                ) from error
         for start in range(0, len(fold), BATCH_SIZE):
             part = fold[start : start + BATCH_SIZE]
             with _naming(chosen[part]):

@@ -154,7 +154,7 @@ class ImageAudit(Bunch):
         more = [f"and {len(reasons) - N_PRINTED} more"] if len(reasons) > N_PRINTED else []
         return "\n".join(
             [
-                f"{len(self.names)} images, {self.flagged.sum()} flagged{found}",
+                f"{counted(self.names, 'image')}, {self.flagged.sum()} flagged{found}",
                 *table,
                 *(["cannot be used:", *reasons[:N_PRINTED], *more] if reasons else []),
             ]
@@ -383,6 +383,11 @@ def _p_values(scores):
     if known.any():
         p_values[known] = rankdata(scores[known], method="max") / known.sum()
     return p_values
+
+
+def counted(things, name):
+    """Their number and their name, in the plural unless there is one."""
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _shortened(name, longest=40):

@@ -80,9 +80,9 @@ def test_what_to_start_with(images):
 
 def test_members_learn_from_the_same_images(images):
     found = ensemble().fit(images)
-    assert found.detectors_[0].bank_.n_seen == 32 * 64
-    assert found.detectors_[1].subspace_.n_seen == 32 * 64
-    assert len(found.validation_scores_) == 8
+    assert found.detectors_[0].bank_.n_seen == 40 * 64
+    assert found.detectors_[1].subspace_.n_seen == 40 * 64
+    assert len(found.validation_scores_) == 24
 
 
 def test_one_pass_of_the_network_serves_all(images, monkeypatch):

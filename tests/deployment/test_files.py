@@ -13,12 +13,14 @@ import torch
 from conftest import DETECTORS, DistanceToMean, small
 from numpy.testing import assert_array_equal
 from sklearn.exceptions import InconsistentVersionWarning
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import OneClassSVM
 from torch import nn
 
 import skanomaly
-from skanomaly import FlattenedImages, load, save
+from skanomaly import FlattenedImages, ImageFeatures, load, save
+from skanomaly.datasets import make_texture_defects
 from skanomaly.deployment import files
 from skanomaly.deployment.files import DIGEST_SIZE, MAGIC
 from skanomaly.exceptions import ModelFileError
@@ -305,3 +307,23 @@ def test_mlflow(model, tmp_path):
     sklearn.save_model(
         model[1], tmp_path / "other", serialization_format="cloudpickle", pip_requirements=[]
     )
+
+
+@pytest.mark.parametrize("value", [None, 3, "model", [1, 2], np.zeros(2), nn.Linear(1, 1)])
+def test_what_is_no_estimator_is_not_saved_over_one_that_is(value, tmp_path):
+    path = tmp_path / "model"
+    path.write_bytes(b"a good model")
+    with pytest.raises(TypeError, match="cannot be saved; pass a detector"):
+        save(value, path)
+    assert path.read_bytes() == b"a good model"
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+    X = make_texture_defects("brick", n_normal=6, image_size=64, random_state=0).images
+    features = make_pipeline(ImageFeatures(image_size=64), StandardScaler()).fit(X)
+    save(features, tmp_path / "model")
+    again = load(tmp_path / "model", classes=[StandardScaler])
+    assert_array_equal(again.transform(X), features.transform(X))
+    features.steps.append(("svm", OneClassSVM().fit(features.transform(X))))
+    with pytest.raises(TypeError, match=r"OneClassSVM and holds \w+, .*joblib.dump"):
+        save(features, tmp_path / "model")

@@ -239,7 +239,7 @@ def test_distances_on_a_gpu():
             "batch 1 holds 1 patches of 2 that are NaN or infinite",
         ),
         ([torch.full((2, 2), torch.inf)], "batch 0 holds 2 patches of 2"),
-        ([torch.zeros(1, 3)], "the stream holds 1 patches and n_neighbors=2"),
+        ([torch.zeros(1, 3)], "there are 1 patches to keep and n_neighbors=2"),
     ],
 )
 def test_a_bad_stream_is_refused(batches, message):
