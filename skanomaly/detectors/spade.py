@@ -218,9 +218,7 @@ class Gallery(nn.Module):
             half_squares = p.square().sum(dim=2)[:, None] / 2
             ranking = torch.baddbmm(half_squares, q, p.transpose(1, 2), alpha=-1)
             lowest.append(ranking.reshape(-1, h * w, h, w).amin(dim=3))
-        lowest = torch.cat(lowest, dim=2)
-        n_rows = min(n_neighbors + 1, int(lowest.shape[2]))  # one more, as products are inexact
-        best = lowest.topk(n_rows, dim=2, largest=False).indices
+        best = torch.cat(lowest, dim=2).topk(n_neighbors, dim=2, largest=False).indices
         numbers = nearest.gather(1, (best // h).flatten(1)).view_as(best)
         candidates = self.features.view(n_images * h, w, c)[numbers * h + best % h].float()
         squared = (candidates - q[:, :, None, None]).square().sum(dim=4).flatten(2)
