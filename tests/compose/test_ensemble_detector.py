@@ -200,6 +200,19 @@ def test_an_ensemble_grows_only_if_all_members_do(images):
         merge_detectors([ensemble().fit(images), other.fit(images)])
 
 
+@pytest.mark.parametrize("wrong", [[PatchCore()], PatchCore, "PatchCore"])
+def test_what_is_no_detector_makes_no_ensemble(wrong):
+    with pytest.raises(ValueError, match=r"takes detectors one by one, as in .*, not "):
+        make_ensemble(SubspaceAD(), wrong)
+
+
+def test_a_member_that_cannot_grow_is_named():
+    still = make_ensemble(SubspaceAD(), LocalContrast())
+    with pytest.raises(AttributeError) as found:
+        still.partial_fit
+    assert "its member localcontrast is a LocalContrast, which cannot" in str(found.value.__cause__)
+
+
 def test_weights_and_combination_may_follow_the_fit(images):
     train, held_out = np.split(images, [20])
     found = ensemble().fit(train, X_val=held_out)

@@ -196,6 +196,13 @@ def test_a_failed_export_is_an_error_where_onnx_was_asked_for(monkeypatch):
             pyramid(batch())
 
 
+@pytest.mark.filterwarnings("ignore:.*PyTorch runs it instead")
+def test_a_network_of_one_size_says_which():
+    pyramid = FeaturePyramid("swin_tiny_patch4_window7_224", weights=None)
+    with pytest.raises(BackboneError, match=r"images of 64 x 64 .*\(224\).*; set image_size"):
+        pyramid(batch())
+
+
 def test_first_and_later_fits_give_equal_bits(textures):
     X = textures[0].images
     for name in ("PaDiM", "HierarchicalFeatureAE"):

@@ -15,6 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from scipy import ndimage
 from sklearn.base import BaseEstimator, clone
+from sklearn.ensemble import IsolationForest
 from sklearn.utils import check_random_state
 
 from skanomaly import ImageFiles, InvalidImageError, audit_images
@@ -291,6 +292,11 @@ def folder(images, tmp_path):
     (tmp_path / "3.png").write_bytes(content[: len(content) // 2])
     Image.fromarray(np.stack([images[5]] * 3, axis=2)).save(tmp_path / "5.png")
     return tmp_path
+
+
+def test_an_estimator_of_rows_is_told_what_makes_rows_of_images(images):
+    with pytest.raises(ValueError, match=r"IsolationForest cannot be .* FeatureOutlierDetector"):
+        audit_images(images, IsolationForest(), cv=2)
 
 
 @pytest.mark.parametrize("detector", [None, DistanceToMean(image_size=32)])
