@@ -209,7 +209,7 @@ def test_what_is_no_detector_makes_no_ensemble(wrong):
 def test_a_member_that_cannot_grow_is_named():
     still = make_ensemble(SubspaceAD(), LocalContrast())
     with pytest.raises(AttributeError) as found:
-        still.partial_fit
+        still.partial_fit([])
     assert "its member localcontrast is a LocalContrast, which cannot" in str(found.value.__cause__)
 
 
