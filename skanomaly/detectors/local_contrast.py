@@ -8,11 +8,11 @@ import torch
 
 from .._parameters import parameter
 from .._sklearn import Numbers
-from ..base import BaseImageDetector
+from ..growing import GrowingDetector
 from ..maps import assemble_maps
 
 
-class LocalContrast(BaseImageDetector):
+class LocalContrast(GrowingDetector):
     r"""Detect defects as pixels that differ from their surroundings: no learning at all.
 
     The map is
@@ -66,6 +66,12 @@ class LocalContrast(BaseImageDetector):
     _holds_out_in_turn = True
 
     def _fit_images(self, images, validation):
+        self.n_images_ = len(images)
+
+    def _learn(self, images):
+        pass
+
+    def _absorb(self, others):
         pass
 
     def _compute_maps(self, pixels):

@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skanomaly import (
     EnsembleDetector,
-    LocalContrast,
+    MedianDifference,
     OnnxDetector,
     PaDiM,
     PatchCore,
@@ -190,7 +190,7 @@ def test_scales_of_members_are_pooled(images):
 
 
 def test_an_ensemble_grows_only_if_all_members_do(images):
-    still = make_ensemble(SubspaceAD(), LocalContrast(), image_size=64)
+    still = make_ensemble(SubspaceAD(), MedianDifference(), image_size=64)
     assert hasattr(ensemble(), "partial_fit")
     assert not hasattr(still, "partial_fit")
     with pytest.raises(ValueError, match="0 is an? EnsembleDetector, whose state cannot be merged"):
@@ -207,10 +207,12 @@ def test_what_is_no_detector_makes_no_ensemble(wrong):
 
 
 def test_a_member_that_cannot_grow_is_named():
-    still = make_ensemble(SubspaceAD(), LocalContrast())
+    still = make_ensemble(SubspaceAD(), MedianDifference())
     with pytest.raises(AttributeError) as found:
         still.partial_fit([])
-    assert "its member localcontrast is a LocalContrast, which cannot" in str(found.value.__cause__)
+    assert "its member mediandifference is a MedianDifference, which cannot" in str(
+        found.value.__cause__
+    )
 
 
 def test_weights_and_combination_may_follow_the_fit(images):
