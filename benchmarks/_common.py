@@ -247,7 +247,9 @@ def backbones(arguments):
 
 
 def memory_and_subspace(**memory):
-    """The ensemble to start with, with these parameters of its memory."""
+    """The first two members of what to start with, with these parameters of its memory."""
     from skanomaly import make_ensemble
 
-    return make_ensemble().set_params(**{f"memory__{name}": v for name, v in memory.items()})
+    all_members = make_ensemble()
+    two = {name: getattr(all_members, name)[:2] for name in ("detectors", "detector_weights")}
+    return all_members.set_params(**two, **{f"memory__{name}": v for name, v in memory.items()})

@@ -47,6 +47,7 @@ from skanomaly import (
     PatchRestoration,
     SelfSupervisedAE,
     SubspaceAD,
+    make_ensemble,
 )
 from skanomaly._holdout import hold_out
 from skanomaly.datasets import load_one_class
@@ -115,6 +116,7 @@ DETECTORS = {
     for name, make in sorted(all_detectors(), key=lambda item: (item[0] not in NO_LEARNING, item))
 }
 COMPOSITES = {
+    "make_ensemble()": Entry(make_ensemble),
     "memory + subspace": Entry(memory_and_subspace),
     "IsolationForest on features": Entry(partial(FeatureOutlierDetector, IsolationForest())),
 }
@@ -173,9 +175,11 @@ self-supervised paper print only means over all categories (image AUROC .9948; i
 
 {DATA_NOTES}
 
-"memory + subspace" is the ensemble of PatchCore and SubspaceAD, "IsolationForest on features" a
-`FeatureOutlierDetector`, both with their defaults. "untouched features" is PatchAE's memory on the
-pretrained features themselves, joined, scaled and averaged as for PatchAE. "SelfSupervisedAE
+"make_ensemble()" is that of PatchCore, SubspaceAD and LocalContrast, "memory + subspace" the same
+without the last, "IsolationForest on features" a `FeatureOutlierDetector` with its defaults. Of
+fewer than 100 training images (leather tiles, papers) detectors that learn in one pass learn from
+all, others from four fifths. "untouched features" is PatchAE's memory on the pretrained features
+themselves, joined, scaled and averaged as for PatchAE. "SelfSupervisedAE
 without defects and skip" is the same network, trained as long to give back normal images. It has to
 do without the connection from input to output, with which it would be the identity from the start
 and its map zero. Other work ran on the machine: times are no more than bounds (see

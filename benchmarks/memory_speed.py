@@ -29,7 +29,7 @@ from _common import (
 )
 from tqdm import tqdm
 
-from skanomaly import SPADE, PaDiM, PatchCore, SubspaceAD
+from skanomaly import SPADE, PaDiM, PatchCore, SubspaceAD, make_ensemble
 
 BATCH_SIZE = 16
 N_SINGLE = 20
@@ -37,6 +37,7 @@ CORESETS = (0.1, 0.05, 0.02, 0.01)
 SETTINGS = {
     **{f"PatchCore(coreset={share})": partial(PatchCore, coreset=share) for share in CORESETS},
     "SubspaceAD": SubspaceAD,
+    "make_ensemble()": make_ensemble,
     "memory + subspace": memory_and_subspace,
     "memory(coreset=0.01) + subspace": partial(memory_and_subspace, coreset=0.01),
     "SPADE": SPADE,

@@ -16,6 +16,7 @@ from .._map_units import MapMoments, joined, weights_of, with_regions
 from .._parameters import parameter
 from .._sklearn import Composition, Numbers, StrOptions
 from ..base import BaseImageDetector
+from ..detectors.local_contrast import LocalContrast
 from ..detectors.patch_core import PatchCore
 from ..detectors.subspace_ad import SubspaceAD
 from ..growing import GrowingDetector, n_judged_by, pooled_moments
@@ -324,7 +325,7 @@ def make_ensemble(*detectors, **parameters):
     ----------
     *detectors : detectors of images
         None at all is what to try first where nothing is known: a memory and a subspace of the
-        same features, fitted in seconds.
+        same features, and the contrast of pixels, fitted in seconds.
     **parameters
         Of the `EnsembleDetector`.
 
@@ -334,12 +335,11 @@ def make_ensemble(*detectors, **parameters):
 
     Notes
     -----
-    What to start with has memory and subspace on the layers (1, 2, 3), each the mean over 5 x 5
-    positions, 4,000 patches of up
-    to 60,000, ``combination="norm"``, in which the memory counts four times as much as the
-    subspace, ``smoothing=3.0`` and ``score_reduction=0.001``. All this was chosen on the test
-    images of the development categories (bottle, grid, leather, magnetic tiles, two kinds of
-    paper).
+    What to start with has a `PatchCore` and a `SubspaceAD` on the layers (1, 2, 3), each the mean
+    over 5 x 5 positions, 4,000 patches of up to 60,000, and a `LocalContrast`, for spots that are
+    smaller than a position; ``combination="norm"``, ``detector_weights=(4.0, 1.0, 2.0)``,
+    ``smoothing=3.0`` and ``score_reduction=0.001``. All this was chosen on the test images of the
+    development categories (bottle, grid, leather, magnetic tiles, two kinds of paper).
 
     Examples
     --------
@@ -347,7 +347,7 @@ def make_ensemble(*detectors, **parameters):
     >>> [name for name, _ in make_ensemble(PatchCore(), PaDiM()).detectors]
     ['patchcore', 'padim']
     >>> [name for name, _ in make_ensemble(random_state=0).detectors]
-    ['memory', 'subspace']
+    ['memory', 'subspace', 'contrast']
     """
     if not detectors:
         return _to_start_with(**parameters)
@@ -367,11 +367,15 @@ def make_ensemble(*detectors, **parameters):
 
 
 def _to_start_with(**parameters):
-    found = {"combination": "norm", "detector_weights": (4.0, 1.0), "smoothing": 3.0}
-    found |= {"score_reduction": 0.001} | parameters
     shared = {"layers": (1, 2, 3), "neighborhood": 5}
-    memory = PatchCore(**shared, coreset=4_000, max_candidates=60_000)
-    return EnsembleDetector([("memory", memory), ("subspace", SubspaceAD(**shared))], **found)
+    members = [
+        ("memory", PatchCore(**shared, coreset=4_000, max_candidates=60_000)),
+        ("subspace", SubspaceAD(**shared)),
+        ("contrast", LocalContrast()),
+    ]
+    found = {"combination": "norm", "detector_weights": (4.0, 1.0, 2.0)}
+    found |= {"smoothing": 3.0, "score_reduction": 0.001} | parameters
+    return EnsembleDetector(members, **found)
 
 
 def knots_of(values):

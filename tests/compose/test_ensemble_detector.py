@@ -72,7 +72,7 @@ def test_the_norm_is_of_what_lies_above_the_mean(images):
 
 def test_what_to_start_with(images):
     found = make_ensemble(image_size=64, random_state=0)
-    memory, subspace = found.fit(images).detectors_
+    memory, subspace, _ = found.fit(images).detectors_
     assert memory.image_size == subspace.image_size == 64
     assert memory.encoder_.network is subspace.encoder_.network
     assert np.isfinite(found.score_samples(images[:2])).all()
