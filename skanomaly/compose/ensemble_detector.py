@@ -337,7 +337,7 @@ def make_ensemble(*detectors, **parameters):
     -----
     What to start with has a `PatchCore` and a `SubspaceAD` on the layers (1, 2, 3), each the mean
     over 5 x 5 positions, 4,000 patches of up to 60,000, and a `LocalContrast`, for spots that are
-    smaller than a position; ``combination="norm"``, ``detector_weights=(4.0, 1.0, 2.0)``,
+    smaller than a position; ``combination="norm"``, ``detector_weights=(4.0, 1.0, 1.0)``,
     ``smoothing=3.0`` and ``score_reduction=0.001``. All this was chosen on the test images of the
     development categories (bottle, grid, leather, magnetic tiles, two kinds of paper).
 
@@ -373,7 +373,7 @@ def _to_start_with(**parameters):
         ("subspace", SubspaceAD(**shared)),
         ("contrast", LocalContrast()),
     ]
-    found = {"combination": "norm", "detector_weights": (4.0, 1.0, 2.0)}
+    found = {"combination": "norm", "detector_weights": (4.0, 1.0, 1.0)}
     found |= {"smoothing": 3.0, "score_reduction": 0.001} | parameters
     return EnsembleDetector(members, **found)
 
