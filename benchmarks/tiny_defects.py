@@ -55,9 +55,9 @@ FITS = {FLOOR: {}, DEFAULT: {}, WITH_FLOOR: {}, **ENSEMBLES, **GRID}
 NOTES = f"""PatchCore with {CORESET:,} patches, on levels of the pyramid ("layers"; level 0 has a
 stride of 2, 1 of 4, 2 of 8), at sides of the images in pixels, with the map's `smoothing` in these;
 "default" is PatchCore as it is, "LocalContrast" what needs no learning, as it is; with it, an
-ensemble of both by p-values, at 256 with a smoothing of 1; "make_ensemble()" what to start with, and
-with more weight on its LocalContrast. On the papers all settings, on other categories the best one
-of the grid by the mean AUPRO of both papers, the ensembles and the defaults.
+ensemble of both by p-values, at 256 with a smoothing of 1; "make_ensemble()" what to start with,
+and with more weight on its LocalContrast. On the papers all settings, on other categories the best
+one of the grid by the mean AUPRO of both papers, the ensembles and the defaults.
 Mean ± standard deviation over seeds; of one seed there is none. "an image" is the time of `detect`,
 divided by the number of images; other work may have run beside.
 
