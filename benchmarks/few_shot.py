@@ -38,7 +38,8 @@ NOTES = f"""Detectors that were fitted on so many of the category's training ima
 random, and judged on its whole test split. A draw's 2 images are its first and another one, and so
 on, and all detectors see the same draws. Mean ± standard deviation over draws (seeds), which is of
 what a user meets who has other images of the same part. PatchCore keeps all patches
-(`coreset=1.0`), "with 8 rotations" is `n_rotations=8`; all else is the default. "median fit"
+(`coreset=1.0`), "with 8 rotations" is `n_rotations=8`, "memory + subspace" is `make_ensemble()`
+without its LocalContrast; all else is the default. "median fit"
 includes the fits that hold images out in turn. What all training images give is in accuracy.md.
 
 {DATA_NOTES}"""
