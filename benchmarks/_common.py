@@ -230,12 +230,15 @@ def has_backbone(make):
     return any(name.rpartition("__")[2] == "backbone" for name in make().get_params())
 
 
-def with_scores_by(detector, images, parameters):
+def with_scores_by(detector, parameters):
     """A fitted detector with other values of parameters that scores depend on.
 
-    Its threshold, for which ranks have no use, is set from some normal images.
+    Its threshold, for which ranks have no use, and the units of its maps stay those of the fit:
+    to calibrate by images that were learnt from would be worse.
     """
-    return detector.set_params(**parameters).calibrate(images[:20]) if parameters else detector
+    detector.set_params(**parameters)
+    detector.fitted_parameters_ = detector._parameters_that_affect("maps", "scores")
+    return detector
 
 
 def backbones(arguments):

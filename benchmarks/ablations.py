@@ -168,7 +168,7 @@ def levels_and_sums(detector, images, test):
     yield "default", of_maps(test, found.maps, found.scores)
     for weights in SUMS:
         parameters = {"level_weights": weights, "standardize": None}
-        found = with_scores_by(detector, images, parameters).detect(X)
+        found = with_scores_by(detector, parameters).detect(X)
         yield f"sum {weights}", of_maps(test, found.maps, found.scores)
     for k, residuals in enumerate(detector.residual_maps(X), start=1):
         maps = [gaussian_filter(phi, detector.smoothing) for phi in residuals]

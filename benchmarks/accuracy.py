@@ -240,7 +240,7 @@ def run_mvtec(arguments):
         fit_s = fit(detector, train.images)
         further = also(detector, train.images)
         for variant, parameters in variants.items():
-            found = with_scores_by(detector, train.images, parameters).detect(test.images)
+            found = with_scores_by(detector, parameters).detect(test.images)
             results[f"{name}, {category}, {backbone}{suffix}, {variant}, seed {seed}"] = {
                 **figures_of(test, found),
                 "AUPRC": pixel_average_precision_score(test.masks, found.maps),

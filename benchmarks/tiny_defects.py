@@ -107,7 +107,7 @@ def run(results, category, root, fitted, arguments):
         detector = made(make, **encoder, random_state=seed).set_params(**FITS[fitted])
         fit_s = fit(detector, train.images)
         for variant, parameters in variants.items():
-            detector = with_scores_by(detector, train.images, parameters)
+            detector = with_scores_by(detector, parameters)
             start = time.perf_counter()
             found = detector.detect(X_test)
             score_ms = 1000 * (time.perf_counter() - start) / len(X_test)
