@@ -236,8 +236,9 @@ def with_scores_by(detector, parameters):
     Its threshold, for which ranks have no use, and the units of its maps stay those of the fit:
     to calibrate by images that were learnt from would be worse.
     """
-    detector.set_params(**parameters)
-    detector.fitted_parameters_ = detector._parameters_that_affect("maps", "scores")
+    if parameters:
+        detector.set_params(**parameters)
+        detector.fitted_parameters_ = detector._parameters_that_affect("maps", "scores")
     return detector
 
 

@@ -82,7 +82,7 @@ def main():
         }
         for level_weights in ("area", "equal"):
             weights = {"level_weights": level_weights, "standardize": None}
-            found = with_scores_by(detector, images, weights).detect(X)
+            found = with_scores_by(detector, weights).detect(X)
             row[level_weights] = [
                 roc_auc_score(target, found.scores),
                 pixel_roc_auc_score(masks, found.maps),

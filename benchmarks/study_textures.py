@@ -180,7 +180,7 @@ def main():
         last = detector[-1] if hasattr(detector, "steps") else detector
         for variant, parameters in variants.items():
             before = last.get_params()
-            with_scores_by(last, train, parameters)
+            with_scores_by(last, parameters)
             normal_maps = detector.transform(normal)
             for condition, (X, masks) in defective.items():
                 maps = np.concatenate([normal_maps, detector.transform(X)])
