@@ -198,6 +198,8 @@ class LocalContrast(BaseImageDetector):
     n_jobs: int | None
     random_state: int | np.random.RandomState | None
     scales: tuple[float, ...]
+    n_images_: Any
+    n_before_: Any
     offset_: Any
     validation_scores_: Any
     validation_maxima_: Any
@@ -225,6 +227,13 @@ class LocalContrast(BaseImageDetector):
         random_state: int | np.random.RandomState | None = None,
         scales: tuple[float, ...] = (8.0, 25.0),
     ) -> None: ...
+    def partial_fit(
+        self,
+        X,
+        y=None,
+        *,
+        roi=None,
+    ): ...
 
 class MedianDifference(BaseImageDetector):
     """Detect defects as pixels that no good image has there: distance from the median image."""
