@@ -146,8 +146,10 @@ def main():
             run(decoders, f"{name}, {backbone}".replace(", then", " then"), make, levels_and_sums)
         for name in arguments.filters:
             run(filters, f"{name}, {NO_BACKBONE}", partial(made, FILTERS[name]), what_it_filters)
-    write_decoders(decoders)
-    write_filters(filters)
+    if decoders.rows:
+        write_decoders(decoders)
+    if filters.rows:
+        write_filters(filters)
 
 
 def fitted_figures(category, images, test, seed, results, name, make, figures):
