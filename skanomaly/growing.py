@@ -70,8 +70,7 @@ class GrowingDetector(BaseImageDetector):
         updated.n_left_out_ += self.n_left_out_
         updated._drop_scores_of_when_less_was_known(len(images))
         updated._add_validation(updated._map_batches(images), regions)
-        updated._grow(lambda: updated._learn(images))
-        updated.n_images_ += len(images)
+        updated._learn_more(images)
         self._become(updated)
         return self
 
@@ -89,6 +88,14 @@ class GrowingDetector(BaseImageDetector):
         earlier = n_before[:0] if self.is_provisional_ else n_before[kept]
         new = np.full(n_new, self.n_images_)
         self.n_before_ = np.append(earlier, new)[-MAX_SCORES_KEPT:]
+
+    def _learn_more(self, images):
+        self._grow(lambda: self._learn(images))
+        self.n_images_ += len(images)
+
+    def _take_over(self, others):
+        self._grow(lambda: self._absorb(others))
+        self.n_images_ += sum(other.n_images_ for other in others)
 
     def _grow(self, change):
         for name in self._grown:
@@ -172,14 +179,13 @@ def merge_detectors(detectors):
         _check_mergeable(i, other, merged)
     told = [state for state in states if not state.is_provisional_] or states
     _check_units(told, states)
-    merged._grow(lambda: merged._absorb(others))
+    merged._take_over(others)
     merged._pool_units(told)
     for name in ("validation_scores_", "validation_maxima_"):
         scores = np.concatenate([getattr(state, name) for state in told])
         setattr(merged, name, scores[-MAX_SCORES_KEPT:])
     vars(merged).pop("n_before_", None)
     merged.is_provisional_ = told[0].is_provisional_
-    merged.n_images_ = sum(state.n_images_ for state in states)
     merged.n_left_out_ = sum(state.n_left_out_ for state in states)
     merged._set_thresholds()
     return merged

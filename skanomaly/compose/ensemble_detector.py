@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import MISSING
-from functools import partial
 from numbers import Real
 
 import numpy as np
@@ -186,24 +185,14 @@ class EnsembleDetector(GrowingDetector, Composition):
         return super().partial_fit(X, y, roi=roi)
 
     def _learn(self, images):
-        def learn(member, i):
-            member._learn(images)
-            member.n_images_ += len(images)
-
-        self._grow_members(learn)
+        self.detectors_ = [member._copied() for member in self.detectors_]
+        for member in self.detectors_:
+            member._learn_more(images)
 
     def _absorb(self, others):
-        def absorb(member, i):
-            parts = [other.detectors_[i] for other in others]
-            member._absorb(parts)
-            member.n_images_ += sum(part.n_images_ for part in parts)
-
-        self._grow_members(absorb)
-
-    def _grow_members(self, change):
         self.detectors_ = [member._copied() for member in self.detectors_]
         for i, member in enumerate(self.detectors_):
-            member._grow(partial(change, member, i))
+            member._take_over([other.detectors_[i] for other in others])
 
     def _kind_of_state(self):
         found = super()._kind_of_state()

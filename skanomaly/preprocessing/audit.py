@@ -152,9 +152,10 @@ class ImageAudit(Bunch):
         unreadable = np.flatnonzero(self.flags["unreadable"])
         reasons = [f"{i} {printable(self.names[i])}: {self.reasons[i]}" for i in unreadable]
         more = [f"and {len(reasons) - N_PRINTED} more"] if len(reasons) > N_PRINTED else []
+        n = len(self.names)
         return "\n".join(
             [
-                f"{counted(self.names, 'image')}, {self.flagged.sum()} flagged{found}",
+                f"{n} image{'' if n == 1 else 's'}, {self.flagged.sum()} flagged{found}",
                 *table,
                 *(["cannot be used:", *reasons[:N_PRINTED], *more] if reasons else []),
             ]
@@ -383,11 +384,6 @@ def _p_values(scores):
     if known.any():
         p_values[known] = rankdata(scores[known], method="max") / known.sum()
     return p_values
-
-
-def counted(things, name):
-    """Their number and their name, in the plural unless there is one."""
-    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _shortened(name, longest=40):

@@ -29,6 +29,7 @@ def sketch(generator, types, shape, seed):
 
 
 def region_of(kind, generator, n_channels, size, rng):
+    """Numbers of one region of a `DefectType`, by name; lengths in pixels, angles in radians."""
     side = min(size)
     stroke = kind.shape == "stroke"
     low, high = np.log(kind.length)
