@@ -647,6 +647,7 @@ class PatchReconstruction(BaseImageDetector):
     error: str
     aggregation: str
     stride: int
+    residual_distance_: Any
     min_image_size_: Any
     net_: Any
     offset_: Any
@@ -687,9 +688,9 @@ class PatchReconstruction(BaseImageDetector):
         strides: tuple[int, ...] = (1, 1, 3, 1),
         n_patches: int = 1000,
         two_sided: bool = True,
-        error: str = 'squared',
+        error: str = 'mahalanobis',
         aggregation: str = 'mean',
-        stride: int = 1,
+        stride: int = 3,
     ) -> None: ...
 
 class PatchRestoration(BaseImageDetector):
@@ -719,6 +720,7 @@ class PatchRestoration(BaseImageDetector):
     strides: tuple[int, ...]
     n_patches: int
     two_sided: bool
+    error: str
     n_codes: int
     commitment_weight: float
     prior_width: int
@@ -727,12 +729,12 @@ class PatchRestoration(BaseImageDetector):
     prior_lr: float
     likelihood_quantile: float
     n_restorations: int
-    error: str
     stride: int
     net_: Any
     prior_net_: Any
     log_likelihood_threshold_: Any
     noise_seed_: Any
+    residual_distance_: Any
     min_image_size_: Any
     offset_: Any
     validation_scores_: Any
@@ -772,6 +774,7 @@ class PatchRestoration(BaseImageDetector):
         strides: tuple[int, ...] = (1, 1, 3, 1),
         n_patches: int = 1000,
         two_sided: bool = True,
+        error: str = 'mahalanobis',
         n_codes: int = 64,
         commitment_weight: float = 0.25,
         prior_width: int = 32,
@@ -780,7 +783,6 @@ class PatchRestoration(BaseImageDetector):
         prior_lr: float = 0.003,
         likelihood_quantile: float = 0.02,
         n_restorations: int = 4,
-        error: str = 'squared',
         stride: int = 18,
     ) -> None: ...
     def restore(
@@ -811,6 +813,7 @@ class SelfSupervisedAE(BaseImageDetector):
     verbose: int
     defects: DefectGenerator | None
     mixed_precision: bool | str
+    error: str
     width: int
     depth: int
     dilations: tuple[int, ...]
@@ -819,6 +822,7 @@ class SelfSupervisedAE(BaseImageDetector):
     mask_weight: float
     crop_size: int | None
     min_image_size_: Any
+    residual_distance_: Any
     net_: Any
     offset_: Any
     validation_scores_: Any
@@ -854,6 +858,7 @@ class SelfSupervisedAE(BaseImageDetector):
         verbose: int = 0,
         defects: DefectGenerator | None = None,
         mixed_precision: bool | str = 'auto',
+        error: str = 'mahalanobis',
         width: int = 64,
         depth: int = 4,
         dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32),

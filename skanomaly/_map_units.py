@@ -59,10 +59,12 @@ class MapMoments:
     Parameters
     ----------
     per_position : bool
+    prior_of_variance : float, default=50
+        Images' worth of weight that the variance over all positions has beside a position's own.
     """
 
-    def __init__(self, per_position):
-        self.per_position = per_position
+    def __init__(self, per_position, prior_of_variance=PRIOR_OF_VARIANCE):
+        self.per_position, self.prior_of_variance = per_position, prior_of_variance
         self.n = self.sum = self.sum_of_squares = 0.0
         self.n_images = 0
         self.shift = None  # near the mean, for the sums' precision
@@ -126,7 +128,7 @@ class MapMoments:
     def _at_each_position(self, n, once, twice, n_free, mean):
         within = (twice - once.square() / n.clamp(min=1e-12)).clamp(min=0)
         within = torch.where(n_free > 0, within, 0.0)  # sums of squared deviations
-        prior = PRIOR_OF_VARIANCE
+        prior = self.prior_of_variance
         variance = _smoothed(within + prior * within.sum() / n_free.sum())
         variance = variance / _smoothed(n_free + prior)
         return _smoothed(once + PRIOR_OF_MEAN * mean) / _smoothed(n + PRIOR_OF_MEAN), variance

@@ -18,8 +18,8 @@ class DefectTrainedDetector(TrainedDetector):
         What draws the defects; None means ``DefectGenerator()``. With
         ``DefectGenerator(opacity=(0, 0))`` nothing is drawn.
     mixed_precision : "auto" or bool
-        Train in bfloat16 where that is safe. "auto" does on CUDA devices that
-        have it.
+        Train in bfloat16 where that is safe. "auto" does on CUDA devices and CPUs
+        that have instructions for it.
 
     See Also
     --------

@@ -12,12 +12,8 @@ from .._parameters import parameter
 from .._sklearn import Interval, Numbers
 from ._patch_autoencoder import ConvAutoEncoder
 from ._patches import PatchDataset
+from ._residuals import LEAST_SQUARE, SIGMA, locally_averaged
 from ._trained_detector import TrainedDetector
-
-# Standard deviation in pixels of the Gaussian that averages errors, and what is added to them,
-# before their logarithm is taken; a thin line's few large errors would else count no more there.
-SIGMA_OF_ERRORS = 2.0
-LEAST_ERROR = 1e-6
 
 
 class PatchDetector(TrainedDetector):
@@ -36,16 +32,17 @@ class PatchDetector(TrainedDetector):
     strides : sequence of int
         Of each convolution. They and the patch's size must come out even.
     n_patches : int
-        Random patches drawn of each training image, over all epochs; the paper
-        draws about as many, and goes over them repeatedly.
+        What is learnt from each training image over all epochs: windows at random places
+        with at most the pixels of so many patches, each window all of its patches at once.
+        The paper draws about as many patches, and goes over them repeatedly.
     image_size : int, (int, int) or None
         Height and width that the network sees; None keeps each image's own.
     standardize : {"global", "position"} or None
         Units of the map, see `BaseImageDetector`; the paper's is None.
     two_sided : bool
-        In units of deviations, count what lies below the mean as well: a smooth spot
-        where there is a texture elsewhere is easier to reconstruct, and nearer to most
-        patches, than what is normal there. The paper's methods do not.
+        In units of deviations, count what lies below the mean as well, but for distances:
+        a smooth spot where there is a texture elsewhere is easier to reconstruct, and nearer
+        to most patches, than what is normal there. The paper's methods do not.
     validation_fraction : float in (0, 1)
         Share of the images that is kept out of training, for the threshold and
         to choose the epoch whose state is kept.
@@ -75,17 +72,19 @@ class PatchDetector(TrainedDetector):
     train_batch_size = 1
     batch_size = 4
 
-    _gives_errors = True  # of which the logarithm is standardised: ratios compare, not differences
     _reach = 0  # pixels by which maps continue images, where that exceeds half a patch
     _small_parameters = {"patch_size": 33, "n_patches": 40}
 
     def _combined(self, maps):
-        if self.standardize is None or not self._gives_errors:
+        if self.standardize is None or getattr(self, "error", "none") not in ("squared", "ssim"):
             return maps
-        return (locally_averaged(maps, SIGMA_OF_ERRORS) + LEAST_ERROR).log()
+        # Errors compare by ratios, not by differences. Averaged before, a thin line's few large
+        # ones count for their surroundings.
+        return (locally_averaged(maps[:, None], SIGMA)[:, 0] + LEAST_SQUARE).log()
 
     def _sided(self, deviations):
-        return deviations.abs() if self.two_sided else deviations
+        is_distance = getattr(self, "error", None) == "mahalanobis"
+        return deviations.abs() if self.two_sided and not is_distance else deviations
 
     def _make_autoencoder(self, n_channels):
         return ConvAutoEncoder(
@@ -103,13 +102,22 @@ class PatchDetector(TrainedDetector):
     def _prepare_export(self):
         self.net_.module_ = self.net_.module_.folded()
 
-    def _fit_on_patches(self, patches, module, criterion, *, n_patches=None, **settings):
+    def _fit_autoencoder(self, patches, autoencoder, module, criterion, **settings):
+        """Train a module around an auto-encoder on all patches of windows at once."""
+        n_patches = -(-self.n_patches // self.max_epochs)
+        windows = [part.drawing(n_patches).in_windows(autoencoder) for part in patches]
+        return self._fit_on(windows, module, criterion, **settings)
+
+    def _fit_on_patches(self, patches, module, criterion, n_patches, **settings):
         """Train a module; over all epochs `n_patches` are drawn of each image."""
-        n_patches = -(-(n_patches or self.n_patches) // self.max_epochs)
+        n_patches = -(-n_patches // self.max_epochs)
+        return self._fit_on([p.drawing(n_patches) for p in patches], module, criterion, **settings)
+
+    def _fit_on(self, data, module, criterion, **settings):
         net = self._make_net(
             module, criterion, PatchDataset, keep_best=True, optimizer=torch.optim.Adam, **settings
         )
-        net.fit_on(*(part.drawing(n_patches) for part in patches))
+        net.fit_on(*data)
         # Whole images are convolved faster this way, small patches are not.
         net.module_.to(memory_format=torch.channels_last)
         return net
@@ -122,13 +130,3 @@ class PatchLoss(nn.Module):
         """The loss; both are (n, C, h, w), the second with the rim that the first lacks."""
         rim = (x.shape[2] - reconstruction.shape[2]) // 2
         return F.mse_loss(reconstruction, F.pad(x, [-rim] * 4))
-
-
-def locally_averaged(maps, sigma):
-    """Maps (n, h, w) smoothed by a Gaussian, beyond whose border their outermost values go on."""
-    radius = int(4 * sigma + 0.5)
-    weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2).to(maps)
-    weights = weights / weights.sum()
-    extended = F.pad(maps[:, None], (radius, radius, radius, radius), mode="replicate")
-    rows = F.conv2d(extended, weights.view(1, 1, -1, 1))
-    return F.conv2d(rows, weights.view(1, 1, 1, -1))[:, 0]

@@ -160,14 +160,13 @@ class PatchLatentSVM(PatchDetector):
     )
     stride: int = parameter(4, Interval(Integral, 1, None, closed="left"), affects="scores")
 
-    _gives_errors = False
     _not_saved = ("estimators_",)  # `machines_` has of them what scores
     _small_parameters = {"n_estimators": 2, "n_support": 50}
 
     def _fit_images(self, images, validation):
         module = self._make_autoencoder(images.n_channels)
         patches = self._open_patches(images, validation)
-        self.net_ = self._fit_on_patches(patches, module, PatchLoss)
+        self.net_ = self._fit_autoencoder(patches, module, module, PatchLoss)
         z = self._latents(patches[0], self.n_estimators * self.n_support)
         self.estimators_ = [
             self._fit_machine(part) for part in np.array_split(z, self.n_estimators)

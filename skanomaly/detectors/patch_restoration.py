@@ -7,17 +7,17 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from skorch.callbacks import Callback
 from torch import nn
 
 from .._parameters import parameter
-from .._sklearn import Interval, StrOptions
+from .._sklearn import Interval
 from ..images import stack
-from ..maps import SSIM_WINDOW, structural_similarity
+from ..maps import SSIM_WINDOW
 from ._codes import CodePrior, VectorQuantizer, resample
 from ._patch_detector import PatchDetector, PatchLoss
 from ._patches import PatchMean, continued, patch_places
+from ._residual_detector import ResidualDetector
 
 # Training patches whose codes' likelihoods set the threshold.
 N_THRESHOLD_PATCHES = 2000
@@ -85,7 +85,7 @@ class RecordPerplexity(Callback):
         net.history.record("perplexity", net.module_.quantizer.perplexity())
 
 
-class PatchRestoration(PatchDetector):
+class PatchRestoration(ResidualDetector, PatchDetector):
     """Detect defects as what changes when unlikely codes of a patch are replaced by likely ones.
 
     The latents of a patch auto-encoder are quantised by a learned codebook, and
@@ -113,9 +113,6 @@ class PatchRestoration(PatchDetector):
         replaced.
     n_restorations : int
         Restorations that are averaged.
-    error : {"squared", "ssim"}
-        How the image and its restoration are compared: squared difference, mean over
-        channels, or one minus the structural similarity around a pixel, as in the paper.
     stride : int
         Pixels between the patches that are looked at, at most their inner part of
         39; a pixel is the mean over the patches that cover it. Smaller ones cost
@@ -180,7 +177,6 @@ class PatchRestoration(PatchDetector):
     prior_lr: float = parameter(3e-3, Interval(Real, 0, None, closed="neither"), affects="training")
     likelihood_quantile: float = parameter(0.02, Interval(Real, 0, 1, closed="neither"))
     n_restorations: int = parameter(4, Interval(Integral, 1, None, closed="left"), affects="scores")
-    error: str = parameter("squared", StrOptions({"squared", "ssim"}), affects="scores")
     stride: int = parameter(18, Interval(Integral, 1, None, closed="left"), affects="scores")
 
     _not_exportable = "it draws random numbers for each image, as many as there are unlikely codes"
@@ -218,8 +214,9 @@ class PatchRestoration(PatchDetector):
         self._check_coverage(autoencoder)
         patches = self._open_patches(images, validation)
         quantizer = VectorQuantizer(self.n_codes, self.channels[-1])
-        self.net_ = self._fit_on_patches(
+        self.net_ = self._fit_autoencoder(
             patches,
+            autoencoder,
             QuantizedAutoEncoder(autoencoder, quantizer),
             QuantizedLoss(self.commitment_weight),
             callbacks=[("perplexity", RecordPerplexity())],
@@ -230,7 +227,7 @@ class PatchRestoration(PatchDetector):
             patches,
             CodePrior(self.n_codes, self.prior_width, self.prior_depth),
             nn.CrossEntropyLoss,
-            n_patches=self.n_prior_patches,
+            self.n_prior_patches,
             prepare_batch=self._assign_batch,
             lr=self.prior_lr,
             stage=2,
@@ -240,6 +237,7 @@ class PatchRestoration(PatchDetector):
         self._place(self._device)
         self.log_likelihood_threshold_ = self._likelihood_quantile(patches[0])
         self.noise_seed_ = int(torch.randint(2**31, ()))
+        self._learn_residuals(images)
 
     def _check_coverage(self, autoencoder):
         side = self.patch_size - 2 * autoencoder.margin
@@ -249,12 +247,8 @@ class PatchRestoration(PatchDetector):
                 f"pixels are restored; choose a stride of at most {side}"
             )
 
-    def _compute_maps(self, pixels):
-        if self.error == "squared":
-            return (pixels - self._restored(pixels)).square().mean(dim=1)
-        r = self._reach
-        pair = (F.pad(x, (r, r, r, r), mode="reflect") for x in (pixels, self._restored(pixels)))
-        return 1 - structural_similarity(*pair, SSIM_WINDOW)
+    def _residuals(self, pixels):
+        return self._restored(pixels) - pixels
 
     def _restored(self, pixels):
         return torch.stack([self._restored_image(x) for x in pixels])

@@ -12,6 +12,7 @@ from .._parameters import parameter
 from .._sklearn import Interval, Numbers
 from ..images import stack
 from ._defect_trained_detector import DefectTrainedDetector
+from ._residual_detector import MIN_SIZE, ResidualDetector
 
 
 class StackedDilatedConvolutions(nn.Module):
@@ -144,7 +145,7 @@ class FilteringLoss(nn.Module):
         return ((1 - self.mask_weight) * outside + self.mask_weight * inside).mean()
 
 
-class SelfSupervisedAE(DefectTrainedDetector):
+class SelfSupervisedAE(ResidualDetector, DefectTrainedDetector):
     r"""Detect defects as what a filter, trained on artificial ones, takes out of an image.
 
     A fully convolutional network learns to give back images of good parts from
@@ -238,7 +239,7 @@ class SelfSupervisedAE(DefectTrainedDetector):
         return stack(now._images_through(now.net_.module_, images), len(images))
 
     def _fit_images(self, images, validation):
-        self._need_size(self.downsampling, images, validation)
+        self._need_size(max(self.downsampling, MIN_SIZE), images, validation)
         self.net_ = self._train_with_defects(
             FilterNet(
                 self.n_channels_in_,
@@ -256,12 +257,13 @@ class SelfSupervisedAE(DefectTrainedDetector):
             warmup=0.05,
             optimizer=torch.optim.Adam,
         )
+        self._learn_residuals(images)
 
     @staticmethod
     def _input_and_target(generator, x, seeds, sources):
         x_c, M, _ = generator.draw(x, seeds, sources)
         return x_c.contiguous(memory_format=torch.channels_last), (x, M)
 
-    def _compute_maps(self, pixels):
+    def _residuals(self, pixels):
         x = pixels.contiguous(memory_format=torch.channels_last)
-        return (self.net_.module_(x) - x).square().mean(dim=1)
+        return self.net_.module_(x) - x

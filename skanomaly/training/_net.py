@@ -203,6 +203,15 @@ def _callback(named):
 
 def use_bfloat16(mixed_precision, device):
     """Whether a ``mixed_precision`` parameter means bfloat16 on a device."""
-    if mixed_precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return mixed_precision
+    if mixed_precision != "auto":
+        return mixed_precision
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and _cpu_multiplies_bfloat16()
+
+
+def _cpu_multiplies_bfloat16():
+    """Whether the CPU has instructions for it; others take longer than for float32."""
+    return any(
+        getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile")
+    )

@@ -80,7 +80,7 @@ def test_patch_too_small_for_the_window_of_ssim():
     message = "patch_size=33 is too small for error='ssim'.*9 pixels of a patch.*larger"
     with pytest.raises(ValueError, match=message):
         small(error="ssim").fit(X)
-    small(error="ssim", patch_size=36, max_epochs=1).fit(X)
+    small(error="ssim", patch_size=36, stride=2, max_epochs=1).fit(X)
 
 
 def test_images_smaller_than_half_a_patch():
@@ -90,26 +90,30 @@ def test_images_smaller_than_half_a_patch():
 
 
 class Watch(Callback):
-    """How many patches were drawn to learn from, and the state after each epoch."""
+    """The windows that were learnt from, and the state after each epoch."""
 
     def on_train_begin(self, net, **kwargs):
-        self.n_patches, self.states = 0, []
+        self.windows, self.states = [], []
 
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
-        self.n_patches += len(batch[0]) if training else 0
+        self.windows += [batch[0]] if training else []
 
     def on_epoch_end(self, net, **kwargs):
         self.states.append({k: v.clone() for k, v in net.module_.state_dict().items()})
 
 
 @pytest.mark.parametrize(
-    ("n_patches", "max_epochs", "drawn"), [(12, 3, 12), (13, 3, 15), (2, 4, 4)], ids=str
+    ("n_patches", "max_epochs", "side"),
+    [(12, 3, 66), (13, 3, 72), (2, 4, 33), (3000, 3, 87)],
+    ids=str,
 )
-def test_number_of_patches_drawn_of_an_image(textures, n_patches, max_epochs, drawn):
+def test_windows_hold_the_pixels_of_so_many_patches(textures, n_patches, max_epochs, side):
+    """33 and the steps of 3 that fit into the pixels, or the image of 64 and its two rims of 12."""
     watch = Watch()
-    detector = small(n_patches=n_patches, max_epochs=max_epochs, callbacks=[watch], stride=9)
+    detector = small(n_patches=n_patches, max_epochs=max_epochs, callbacks=[watch])
     detector.fit(textures[0].images[:10])
-    assert watch.n_patches == 8 * drawn  # two images are held out
+    assert len(watch.windows) == 8 * max_epochs  # two images are held out
+    assert {tuple(window.shape) for window in watch.windows} == {(1, 1, side, side)}
 
 
 class Spoil(Callback):
@@ -132,11 +136,11 @@ def test_ends_with_the_best_validation_state(textures):
     assert all(torch.equal(final[key], value) for key, value in watch.states[best].items())
 
 
-@pytest.mark.parametrize("error", ["squared", "ssim"])
+@pytest.mark.parametrize("error", ["mahalanobis", "squared", "ssim"])
 def test_learns_and_finds_drawn_defects(textures, error):
     train, test = textures
     detector = small(
-        patch_size=39, error=error, stride=3, smoothing=1, n_patches=250, max_epochs=5, lr=1e-2
+        patch_size=39, error=error, stride=3, smoothing=1, n_patches=500, max_epochs=10, lr=1e-2
     )
     losses = detector.fit(train.images).net_.history[:, "valid_loss"]
     assert losses[-1] < 0.8 * losses[0]
@@ -146,7 +150,8 @@ def test_learns_and_finds_drawn_defects(textures, error):
 @pytest.mark.parametrize("two_sided", [True, False])
 def test_units_are_of_the_errors_logarithm(textures, two_sided):
     train, test = textures
-    detector = small(standardize="global", two_sided=two_sided, smoothing=0.0).fit(train.images)
+    parameters = {"error": "squared", "two_sided": two_sided, "smoothing": 0.0}
+    detector = small(standardize="global", **parameters).fit(train.images)
     held_out = train.images[split_of(detector, len(train.images))[1]]
     raw = copy(detector).set_params(standardize=None).calibrate(held_out)
     normal, new = (
@@ -164,6 +169,7 @@ def test_what_is_too_smooth_is_found_from_both_sides_alone():
     smooth = X[:1].copy()
     smooth[0, 8:40, 8:40] = 128
     for two_sided, is_found in ((True, True), (False, False)):
-        detector = small(two_sided=two_sided, n_patches=100, max_epochs=4).fit(X[2:])
+        detector = small(error="squared", two_sided=two_sided, n_patches=100, max_epochs=4)
+        detector.fit(X[2:])
         maps = detector.transform([X[1], smooth[0]])[:, 16:32, 16:32].mean(axis=(1, 2))
         assert (maps[1] > maps[0] + 1) == is_found

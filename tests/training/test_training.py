@@ -192,7 +192,16 @@ def test_mixed_precision_runs_the_module_in_bfloat16():
 @pytest.mark.parametrize("wanted", [True, False])
 def test_use_bfloat16(wanted):
     assert use_bfloat16(wanted, torch.device("cpu")) is wanted
-    assert use_bfloat16("auto", torch.device("cpu")) is False
+
+
+@pytest.mark.parametrize(
+    ("has_bf16", "has_amx"), [(False, False), (True, False), (False, True)], ids=str
+)
+def test_auto_uses_bfloat16_on_cpus_with_instructions_for_it(has_bf16, has_amx, monkeypatch):
+    for name, has in (("avx512_bf16", has_bf16), ("amx_tile", has_amx)):
+        monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda has=has: has)
+    assert use_bfloat16("auto", torch.device("cpu")) is (has_bf16 or has_amx)
+    assert use_bfloat16("auto", torch.device("meta")) is False
 
 
 def checkpointed(path, **parameters):

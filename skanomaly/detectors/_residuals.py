@@ -1,0 +1,128 @@
+"""How far the residuals of an image are from those of normal images, at each place."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .._map_units import MapMoments
+
+# Standard deviation in pixels of the Gaussian over which residuals are taken together, and what
+# is added to squares before their logarithm is taken.
+SIGMA = 2.0
+LEAST_SQUARE = 1e-6
+
+# Pixels of which one tells the mean and deviation of its neighbours, as the features are smooth.
+CELL = 2
+# Images' worth of weight that a feature's variance at all places has beside that at each.
+PRIOR_OF_VARIANCE = 500
+
+# Cells from one to the next of those that tell how features vary together, and how many of them
+# an image has at most.
+SPACING, MAX_SAMPLES = 4, 2**12
+
+# That a combination of features in units of their deviations is taken to have: channels that hold
+# the same differ by little but rounding.
+LEAST_VARIANCE = 1e-3
+
+
+def residual_features(residuals):
+    """What residuals are around each pixel: their mean, and the logarithm of their mean square.
+
+    Parameters
+    ----------
+    residuals : tensor, shape (n, C, H, W), float32
+
+    Returns
+    -------
+    tensor, shape (n, 2 * C, H, W), float32
+    """
+    squares = locally_averaged(residuals.square(), SIGMA) + LEAST_SQUARE
+    return torch.cat([locally_averaged(residuals, SIGMA), squares.log()], dim=1)
+
+
+def locally_averaged(maps, sigma):
+    """Maps (n, C, h, w) smoothed by a Gaussian; beyond their border the outermost values go on."""
+    radius = int(4 * sigma + 0.5)
+    weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2).to(maps)
+    weights = weights / weights.sum()
+    alone = maps.flatten(0, 1)[:, None]
+    extended = F.pad(alone, (radius, radius, radius, radius), mode="replicate")
+    rows = F.conv2d(extended, weights.view(1, 1, -1, 1))
+    return F.conv2d(rows, weights.view(1, 1, 1, -1)).view(maps.shape)
+
+
+class ResidualDistance(nn.Module):
+    r"""Mahalanobis distance of `residual_features` from those of normal images.
+
+    .. math:: \lVert W (f - \mu) / \sigma \rVert_2
+
+    with the mean and deviation of each feature at each place, and W what makes the
+    features, in these units, uncorrelated and of variance 1.
+
+    Parameters
+    ----------
+    mean, deviation : tensor, shape (2 * C, h, w)
+        Of some resolution; they are stretched to the images'.
+    whitening : tensor, shape (2 * C, 2 * C)
+        W.
+    """
+
+    def __init__(self, mean, deviation, whitening):
+        super().__init__()
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("deviation", deviation.float())
+        self.register_buffer("whitening", whitening.float())
+
+    @classmethod
+    def of(cls, residuals):
+        """The distance from residuals of normal images, given as batches (n, C, H, W)."""
+        moments, sampled = None, []
+        for batch in residuals:
+            cells = F.avg_pool2d(residual_features(batch), CELL, ceil_mode=True).cpu()
+            moments = moments or [
+                MapMoments(True, PRIOR_OF_VARIANCE) for _ in range(cells.shape[1])
+            ]
+            for of_feature, maps in zip(moments, cells.unbind(1)):
+                of_feature.add(maps, [None] * len(maps))
+            sampled.append((_thinned(cells).clone(), cells.shape[2:]))
+        mean, deviation = (
+            torch.from_numpy(np.stack(parts)).float()
+            for parts in zip(*(of_feature.mean_and_deviation() for of_feature in moments))
+        )
+        z = [
+            (cells - _thinned(stretched(mean, size))) / _thinned(stretched(deviation, size))
+            for cells, size in sampled
+        ]
+        whitening = _whitening(torch.cat([part.transpose(0, 1).flatten(1) for part in z], dim=1))
+        return cls(mean, deviation, whitening)
+
+    def forward(self, residuals):
+        """Distances (n, H, W) of residuals (n, C, H, W)."""
+        features = residual_features(residuals)
+        size = features.shape[2:]
+        z = (features - stretched(self.mean, size)) / stretched(self.deviation, size)
+        return F.conv2d(z, self.whitening[:, :, None, None]).square().sum(dim=1).sqrt()
+
+
+def stretched(values, size):
+    """Values (c, h, w) as a batch of one, of another resolution."""
+    return F.interpolate(values[None], tuple(size), mode="bilinear")
+
+
+def _thinned(cells):
+    height, width = cells.shape[2:]
+    step = max(SPACING, math.isqrt(height * width // MAX_SAMPLES))
+    top, left = ((n - 1) % step // 2 for n in (height, width))  # as far from each border
+    return cells[:, :, top::step, left::step]
+
+
+def _whitening(z):
+    """W of variables (d, n): of W z the covariance is the identity."""
+    z = z.double() - z.double().mean(dim=1, keepdim=True)
+    variances, vectors = torch.linalg.eigh(z @ z.T / z.shape[1])
+    return (vectors / variances.clamp(min=LEAST_VARIANCE).sqrt()).T

@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from scipy import ndimage
+
+from skanomaly import PatchReconstruction, SelfSupervisedAE
+from skanomaly.detectors._residual_detector import MAX_IMAGES
+from skanomaly.detectors._residuals import ResidualDistance, residual_features
+
+
+def residuals(n, channels=2, size=(40, 36), seed=0, upper=3):
+    """Of channels that vary together, and so many times as much in the upper half."""
+    rng = np.random.default_rng(seed)
+    mixing = np.eye(channels) + 0.8 * np.eye(channels, k=1)
+    e = np.einsum("cd,ndhw->nchw", mixing, rng.normal(0, 0.02, (n, channels, *size)))
+    e[:, :, : size[0] // 2] *= upper
+    return torch.from_numpy(e.astype(np.float32))
+
+
+def slow_features(e):
+    def averaged(a):
+        return ndimage.gaussian_filter(a, (0, 0, 2, 2), mode="nearest")
+
+    e = e.double().numpy()
+    return np.concatenate([averaged(e), np.log(averaged(e**2) + 1e-6)], axis=1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_features_are_the_mean_and_the_logarithm_of_the_mean_square(channels):
+    e = residuals(2, channels)
+    assert_allclose(residual_features(e), slow_features(e), rtol=1e-4, atol=1e-5)
+
+
+def test_distance_of_each_pixel_by_itself():
+    e, d = residuals(2), 4
+    rng = np.random.default_rng(0)
+    mean, deviation = rng.normal(size=(d, 40, 36)), rng.uniform(0.5, 2, (d, 40, 36))
+    whitening = rng.normal(size=(d, d))
+    distance = ResidualDistance(*map(torch.from_numpy, (mean, deviation, whitening)))
+    f = slow_features(e)
+    expected = np.empty((2, 40, 36))
+    for n, i, j in np.ndindex(expected.shape):
+        z = (f[n, :, i, j] - mean[:, i, j]) / deviation[:, i, j]
+        expected[n, i, j] = np.linalg.norm(whitening @ z)
+    assert_allclose(distance(e), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_learnt_distance_is_that_of_the_mean_deviation_and_covariance_of_the_features():
+    learnt, new = (residuals(n, upper=1, seed=n) for n in (300, 4))
+    distance = ResidualDistance.of(learnt.split(100))
+    f, f_new = slow_features(learnt), slow_features(new)
+    mean, deviation = f.mean(axis=(0, 2, 3), keepdims=True), f.std(axis=(0, 2, 3), keepdims=True)
+    z, z_new = ((values - mean) / deviation for values in (f, f_new))
+    precision = np.linalg.inv(np.cov(z.transpose(1, 0, 2, 3).reshape(4, -1)))
+    expected = np.sqrt(np.einsum("nihw,ij,njhw->nhw", z_new, precision, z_new))
+    within = np.s_[:, 8:-8, 8:-8]  # the border, whose averages vary more, has units of its own
+    assert_allclose(distance(new)[within], expected[within], rtol=0.1, atol=0.2)
+
+
+def test_what_varies_together_counts_once():
+    distance = ResidualDistance.of(residuals(60).split(20))
+    squared = distance(residuals(60, seed=1)).square()
+    assert float(squared.mean()) == pytest.approx(4, rel=0.15)  # of as many features
+
+
+def test_what_is_usual_at_one_place_is_unusual_at_another():
+    def shifted(e, rows):
+        e = e.clone()
+        e[:, :, rows, 10:26] += 0.15
+        return e
+
+    here, elsewhere = slice(4, 14), slice(26, 36)
+    distance = ResidualDistance.of(shifted(residuals(50), here).split(10))
+    usual, unusual = (distance(shifted(residuals(8, seed=1), r)) for r in (here, elsewhere))
+    assert float(usual[:, 6:12, 14:22].mean()) < 3 < float(unusual[:, 28:34, 14:22].mean())
+    assert float(usual[:, 28:34, 14:22].mean()) < 3  # and nothing there is as usual
+
+
+def test_equal_channels_count_as_one():
+    grey = residuals(40, 1)
+    alone, thrice = (ResidualDistance.of(e.split(10)) for e in (grey, grey.expand(-1, 3, -1, -1)))
+    new = residuals(4, 1, seed=1)
+    assert_allclose(thrice(new.expand(-1, 3, -1, -1)), alone(new), rtol=0.01, atol=0.01)
+
+
+def test_sizes_may_differ():
+    distance = ResidualDistance.of([residuals(1), residuals(2, size=(30, 51)), residuals(1)])
+    found = distance(residuals(2, size=(25, 25)))
+    assert found.shape == (2, 25, 25)
+    assert np.isfinite(found).all()
+
+
+def test_nothing_ever_left_over_is_no_distance():
+    distance = ResidualDistance.of([torch.zeros(3, 1, 16, 16)])
+    assert not distance(torch.zeros(1, 1, 16, 16)).any()
+    assert np.isfinite(distance(torch.ones(1, 1, 16, 16))).all()
+
+
+@pytest.mark.parametrize("error", ["squared", "ssim"])
+def test_another_error_needs_no_other_fit(error, textures):
+    X, new = textures[0].images, textures[1].images
+    parameters = {"patch_size": 39, "n_patches": 40, "max_epochs": 2, "random_state": 0}
+    both = PatchReconstruction(**parameters).fit(X[:20])
+    direct = PatchReconstruction(**parameters, error=error).fit(X[:20])
+    for changed, other in ((both, direct), (direct, both)):
+        error = other.error
+        with pytest.raises(ValueError, match="call calibrate with normal images"):
+            changed.set_params(error=error).transform(new)
+        assert_allclose(
+            changed.calibrate(X[20:]).transform(new), other.calibrate(X[20:]).transform(new)
+        )
+        changed.set_params(error="mahalanobis" if changed is both else "squared")
+
+
+def test_residuals_are_of_images_that_were_learnt_from(textures, monkeypatch):
+    seen = []
+    of = ResidualDistance.of
+
+    def watched(batches):
+        batches = list(batches)
+        seen.append(sum(map(len, batches)))
+        return of(batches)
+
+    monkeypatch.setattr(ResidualDistance, "of", watched)
+    detector = SelfSupervisedAE(width=8, depth=1, max_epochs=1, image_size=16, random_state=0)
+    for n, n_learnt in ((20, 16), (160, MAX_IMAGES)):
+        detector.fit(np.resize(textures[0].images, (n, 16, 16)))
+        assert seen.pop() == n_learnt
