@@ -128,7 +128,7 @@ BASELINES = {
     "FastFlow as in the paper": Entry(partial(FastFlow, n_steps=8, standardize=None)),
     "PatchLatentSVM as in the paper": Entry(partial(PatchLatentSVM, **AS_IN_THE_PAPER)),
     "PatchReconstruction as in the paper": Entry(
-        partial(PatchReconstruction, **AS_IN_THE_PAPER),
+        partial(PatchReconstruction, error="squared", stride=1, **AS_IN_THE_PAPER),
         {
             "mean squared": {},
             "central squared": {"aggregation": "center"},
@@ -188,7 +188,7 @@ detector_speed.md).
 "As in the paper" are a method's own maps (`standardize=None`, and where there were others defaults
 of then: the level weights of eq. 9, eight couplings, SSIM). Their rows and SelfSupervisedAE's are
 of a run on 2026-11-23. What is trained draws other numbers of a seed since then; nothing else of it
-changed. "PatchCore(pool_levels=True)" averages neighbours as the paper does.
+changed but for patch auto-encoders, which are of the present training. "PatchCore(pool_levels=True)" averages neighbours as the paper does.
 
 Means over the categories are those of the detectors that were measured in all six, over the seeds
 that all have."""

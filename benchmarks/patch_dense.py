@@ -87,7 +87,7 @@ def main():
     arguments = parser.parse_args()
     images = load_mvtec_ad(arguments.data, "bottle", split="train").images
     few = {"n_patches": 50, "max_epochs": 1, "random_state": 0}
-    reconstruction = PatchReconstruction(**few).fit(images[:60])
+    reconstruction = PatchReconstruction(error="squared", **few).fit(images[:60])
     svm = PatchLatentSVM(**few).fit(images[:60])
     pixels = torch.from_numpy(data.astronaut().astype(np.float32) / 255).permute(2, 0, 1)[None]
     slow_roads = {

@@ -127,7 +127,7 @@ def patches():
     detectors = [
         make(random_state=0, standardize=None).fit(train.images)
         for make in (
-            PatchReconstruction,
+            partial(PatchReconstruction, error="squared"),
             PatchLatentSVM,
             partial(PatchRestoration, error="ssim"),
         )

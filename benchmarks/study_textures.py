@@ -110,23 +110,26 @@ def detectors(seed):
     """By name: what is fitted, and settings compared on the same fit; maps as the papers'."""
     ours = {"random_state": seed, "standardize": None}
     smoothed = {f"smoothing {s}": {"smoothing": s} for s in (1.0, 8.0)}
+    squared = {"error": "squared", "stride": 1}
     ssim = {"SSIM": {"error": "ssim"}}
     return {
         "full image": (FullImageAE(random_state=seed), {"": {}}),
         "PatchReconstruction": (
-            PatchReconstruction(**ours),
+            PatchReconstruction(**squared, **ours),
             {"": {}, **ssim, **smoothed},
         ),
         "PatchReconstruction, patches of 33": (
-            PatchReconstruction(patch_size=33, **ours),
+            PatchReconstruction(patch_size=33, **squared, **ours),
             {"": {}},
         ),
         "PatchReconstruction, latent of 2 channels": (
-            PatchReconstruction(channels=(3, 4, 12, 2), **ours),
+            PatchReconstruction(channels=(3, 4, 12, 2), **squared, **ours),
             {"": {}},
         ),
         "PatchReconstruction, locally normalised": (
-            make_pipeline(FunctionTransformer(normalize_locally), PatchReconstruction(**ours)),
+            make_pipeline(
+                FunctionTransformer(normalize_locally), PatchReconstruction(**squared, **ours)
+            ),
             {"": {}},
         ),
         "PatchLatentSVM": (PatchLatentSVM(**ours), {"": {}}),
