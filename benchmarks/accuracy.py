@@ -188,7 +188,7 @@ detector_speed.md).
 "As in the paper" are a method's own maps (`standardize=None`, and where there were others defaults
 of then: the level weights of eq. 9, eight couplings, SSIM). Their rows and SelfSupervisedAE's are
 of a run on 2026-11-23. What is trained draws other numbers of a seed since then; nothing else of it
-changed but for patch auto-encoders, which are of the present training. "PatchCore(pool_levels=True)" averages neighbours as the paper does.
+changed. "PatchCore(pool_levels=True)" averages neighbours as the paper does.
 
 Means over the categories are those of the detectors that were measured in all six, over the seeds
 that all have."""

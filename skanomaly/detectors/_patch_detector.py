@@ -11,7 +11,7 @@ from torch import nn
 from .._parameters import parameter
 from .._sklearn import Interval, Numbers
 from ._patch_autoencoder import ConvAutoEncoder
-from ._patches import PatchDataset
+from ._patches import PatchDataset, WindowDataset
 from ._residuals import LEAST_SQUARE, SIGMA, locally_averaged
 from ._trained_detector import TrainedDetector
 
@@ -105,7 +105,8 @@ class PatchDetector(TrainedDetector):
     def _fit_autoencoder(self, patches, autoencoder, module, criterion, **settings):
         """Train a module around an auto-encoder on all patches of windows at once."""
         n_patches = -(-self.n_patches // self.max_epochs)
-        windows = [part.drawing(n_patches).in_windows(autoencoder) for part in patches]
+        of_network = autoencoder.margin, autoencoder.step
+        windows = [WindowDataset(part.drawing(n_patches), *of_network) for part in patches]
         return self._fit_on(windows, module, criterion, **settings)
 
     def _fit_on_patches(self, patches, module, criterion, n_patches, **settings):

@@ -183,18 +183,14 @@ class PatchDataset(Dataset):
         x, p = continued(x[None], self.patch_size)[0], self.patch_size
         return torch.stack([x[:, y : y + p, left : left + p] for y, left in zip(*places)])
 
-    def in_windows(self, network):
-        """The same images in windows of about as many pixels, see `WindowDataset`."""
-        return WindowDataset(self, network.margin, network.step)
-
     @staticmethod
     def collate(patches):
         """What `__getitems__` has put together already, as skorch's (input, target)."""
         return patches, patches
 
 
-class WindowDataset(PatchDataset):
-    """A random window of each image, as large as the image where the patches have so many pixels.
+class WindowDataset(Dataset):
+    """A random window of each image, whole but for a large one: all patches in it at once.
 
     A network without padding gives the same for all patches of a window at once as for
     each by itself, without computing anew what they share.
@@ -202,24 +198,28 @@ class WindowDataset(PatchDataset):
     Parameters
     ----------
     patches : PatchDataset
-        Of how many patches of what size a window holds at most the pixels.
+        Whose images they are. A window holds at most the pixels of its `n_patches`.
     margin, step : int
         Of the network: the width of the rim that it does not reconstruct, and the
         pixels between its latents.
     """
 
     def __init__(self, patches, margin, step):
-        vars(self).update(vars(patches))
-        self.margin, self.step = margin, step
+        self.patches, self.margin, self.step = patches, margin, step
+        self.digest = patches.digest
+
+    def __len__(self):
+        return len(self.patches)
 
     def __getitems__(self, indices):
         """Windows of these images, (len(indices), C, height, width)."""
-        images = [self.images[int(i)] for i in indices]
+        patch_size, fixed = self.patches.patch_size, self.patches.fixed
+        images = [self.patches.images[int(i)] for i in indices]
         height, width = (self._side(min(x.shape[k] for x in images)) for k in (1, 2))
         windows = []
         for i, x in zip(indices, images):
-            generator = torch.Generator().manual_seed(int(i)) if self.fixed else None
-            x = continued(x[None], self.patch_size)[0]
+            generator = torch.Generator().manual_seed(int(i)) if fixed else None
+            x = continued(x[None], patch_size)[0]
             top, left = (
                 int(torch.randint(n - side + 1, (), generator=generator))
                 for n, side in zip(x.shape[1:], (height, width))
@@ -228,6 +228,7 @@ class WindowDataset(PatchDataset):
         return torch.stack(windows)
 
     def _side(self, n):
-        """Of windows of images with n pixels along that side, which the network leaves none of."""
-        side = min(n + 2 * self.margin, math.isqrt(self.n_patches * self.patch_size**2))
-        return self.patch_size + max(0, side - self.patch_size) // self.step * self.step
+        """Of windows of images with n pixels along that side; the network leaves none over."""
+        p = self.patches.patch_size
+        side = min(n + 2 * self.margin, math.isqrt(self.patches.n_patches * p**2), n + p - 1)
+        return p + max(0, side - p) // self.step * self.step

@@ -13,6 +13,7 @@ from skanomaly.detectors._patch_autoencoder import Axis, Phase
 from skanomaly.detectors._patches import (
     PatchDataset,
     PatchMean,
+    WindowDataset,
     continued,
     interpolate_places,
     patch_places,
@@ -192,3 +193,44 @@ def test_places_are_of_one_phase_and_centred(stride, size):
     places = patch_places(size, stride)
     assert len(set(places % stride)) == 1
     assert abs(places[0] - (size - 1 - places[-1])) <= 1
+
+
+@property_test
+@given(
+    patch_size=st.integers(3, 9),
+    margin=st.integers(0, 3),
+    step=st.integers(1, 3),
+    n_patches=st.integers(1, 20),
+    sizes=st.lists(st.tuples(st.integers(6, 14), st.integers(6, 14)), min_size=1, max_size=3),
+    fixed=st.booleans(),
+)
+def test_windows_are_parts_of_their_images(patch_size, margin, step, n_patches, sizes, fixed):
+    margin = min(margin, (patch_size - 1) // 2)
+    data, x = dataset(*sizes, patch_size=patch_size, n_patches=n_patches, fixed=fixed)
+    windows = WindowDataset(data, margin, step).__getitems__(range(len(sizes)))
+    height, width = windows.shape[2:]
+    assert height * width <= max(n_patches, 1) * patch_size**2
+    for k, side in enumerate((height, width)):
+        assert (side - patch_size) % step == 0
+        assert side <= max(patch_size, min(size[k] for size in sizes) + 2 * margin)
+    for image, window in zip(x, windows):
+        parts = continued(image, patch_size)[0, 0].unfold(0, height, 1).unfold(1, width, 1)
+        assert (parts == window[0]).all(dim=(2, 3)).any()
+
+
+def test_windows_follow_the_random_state_or_are_fixed():
+    for fixed in (True, False):
+        data, _ = dataset((14, 15), (14, 15), fixed=fixed, n_patches=4)
+        drawn = [WindowDataset(data, 1, 1).__getitems__([0, 1]) for _ in range(8)]
+        assert all(torch.equal(drawn[0], other) for other in drawn) == fixed
+        torch.manual_seed(0)
+        first = WindowDataset(data, 1, 1).__getitems__([0, 1])
+        torch.manual_seed(0)
+        assert torch.equal(WindowDataset(data, 1, 1).__getitems__([0, 1]), first)
+
+
+def test_a_window_holds_all_of_a_small_image_but_no_more_than_the_pixels_of_a_large_one():
+    data, _ = dataset((20, 30), n_patches=16)
+    assert WindowDataset(data, 2, 1).__getitems__([0]).shape == (1, 1, 20, 20)  # 16 of 5 x 5
+    assert WindowDataset(data.drawing(1000), 2, 1).__getitems__([0]).shape == (1, 1, 24, 34)
+    assert WindowDataset(data.drawing(1000), 2, 3).__getitems__([0]).shape == (1, 1, 23, 32)
