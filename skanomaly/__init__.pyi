@@ -28,7 +28,7 @@ class FastFlow(BaseImageDetector):
 
     image_size: int | tuple[int, int] | None
     value_range: tuple[float, float] | None
-    smoothing: float
+    smoothing: float | str
     score_reduction: str | float
     standardize: str | None
     false_alarm_rate: float
@@ -72,7 +72,7 @@ class FastFlow(BaseImageDetector):
         *,
         image_size: int | tuple[int, int] | None = 256,
         value_range: tuple[float, float] | None = None,
-        smoothing: float = 4.0,
+        smoothing: float | str = 4.0,
         score_reduction: str | float = 'max',
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
@@ -104,7 +104,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
 
     image_size: int | tuple[int, int] | None
     value_range: tuple[float, float] | None
-    smoothing: float
+    smoothing: float | str
     score_reduction: str | float
     standardize: str | None
     false_alarm_rate: float
@@ -151,7 +151,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
         *,
         image_size: int | tuple[int, int] | None = 256,
         value_range: tuple[float, float] | None = None,
-        smoothing: float = 4.0,
+        smoothing: float | str = 4.0,
         score_reduction: str | float = 'max',
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
@@ -188,7 +188,7 @@ class LocalContrast(BaseImageDetector):
 
     image_size: int | tuple[int, int] | None
     value_range: tuple[float, float] | None
-    smoothing: float
+    smoothing: float | str
     score_reduction: str | float
     standardize: str | None
     false_alarm_rate: float
@@ -216,7 +216,7 @@ class LocalContrast(BaseImageDetector):
         *,
         image_size: int | tuple[int, int] | None = 256,
         value_range: tuple[float, float] | None = None,
-        smoothing: float = 2.0,
+        smoothing: float | str = 2.0,
         score_reduction: str | float = 'max',
         standardize: str | None = None,
         false_alarm_rate: float = 0.05,
@@ -240,7 +240,7 @@ class MedianDifference(BaseImageDetector):
 
     image_size: int | tuple[int, int] | None
     value_range: tuple[float, float] | None
-    smoothing: float
+    smoothing: float | str
     score_reduction: str | float
     standardize: str | None
     false_alarm_rate: float
@@ -271,7 +271,7 @@ class MedianDifference(BaseImageDetector):
         *,
         image_size: int | tuple[int, int] | None = 256,
         value_range: tuple[float, float] | None = None,
-        smoothing: float = 2.0,
+        smoothing: float | str = 2.0,
         score_reduction: str | float = 'max',
         standardize: str | None = None,
         false_alarm_rate: float = 0.05,
@@ -290,7 +290,7 @@ class PaDiM(BaseImageDetector):
 
     image_size: int | tuple[int, int] | None
     value_range: tuple[float, float] | None
-    smoothing: float
+    smoothing: float | str
     score_reduction: str | float
     standardize: str | None
     false_alarm_rate: float
@@ -330,7 +330,7 @@ class PaDiM(BaseImageDetector):
         *,
         image_size: int | tuple[int, int] | None = 256,
         value_range: tuple[float, float] | None = None,
-        smoothing: float = 4.0,
+        smoothing: float | str = 4.0,
         score_reduction: str | float = 'max',
         standardize: str | None = None,
         false_alarm_rate: float = 0.05,
@@ -361,7 +361,7 @@ class PatchAE(BaseImageDetector):
 
     image_size: int | tuple[int, int] | None
     value_range: tuple[float, float] | None
-    smoothing: float
+    smoothing: float | str
     score_reduction: str | float
     standardize: str | None
     false_alarm_rate: float
@@ -414,7 +414,7 @@ class PatchAE(BaseImageDetector):
         *,
         image_size: int | tuple[int, int] | None = 256,
         value_range: tuple[float, float] | None = None,
-        smoothing: float = 4.0,
+        smoothing: float | str = 4.0,
         score_reduction: str | float = 'max',
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
@@ -453,7 +453,7 @@ class PatchCore(BaseImageDetector):
 
     image_size: int | tuple[int, int] | None
     value_range: tuple[float, float] | None
-    smoothing: float
+    smoothing: float | str
     score_reduction: str | float
     standardize: str | None
     false_alarm_rate: float
@@ -499,7 +499,7 @@ class PatchCore(BaseImageDetector):
         *,
         image_size: int | tuple[int, int] | None = 256,
         value_range: tuple[float, float] | None = None,
-        smoothing: float = 4.0,
+        smoothing: float | str = 4.0,
         score_reduction: str | float = 'max',
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
@@ -537,7 +537,7 @@ class PatchLatentSVM(BaseImageDetector):
 
     image_size: int | tuple[int, int] | None
     value_range: tuple[float, float] | None
-    smoothing: float
+    smoothing: float | str
     score_reduction: str | float
     standardize: str | None
     false_alarm_rate: float
@@ -586,7 +586,7 @@ class PatchLatentSVM(BaseImageDetector):
         *,
         image_size: int | tuple[int, int] | None = None,
         value_range: tuple[float, float] | None = None,
-        smoothing: float = 4.0,
+        smoothing: float | str = 'auto',
         score_reduction: str | float = 'max',
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
@@ -622,7 +622,7 @@ class PatchReconstruction(BaseImageDetector):
 
     image_size: int | tuple[int, int] | None
     value_range: tuple[float, float] | None
-    smoothing: float
+    smoothing: float | str
     score_reduction: str | float
     standardize: str | None
     false_alarm_rate: float
@@ -666,7 +666,7 @@ class PatchReconstruction(BaseImageDetector):
         *,
         image_size: int | tuple[int, int] | None = None,
         value_range: tuple[float, float] | None = None,
-        smoothing: float = 4.0,
+        smoothing: float | str = 'auto',
         score_reduction: str | float = 'max',
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
@@ -698,7 +698,7 @@ class PatchRestoration(BaseImageDetector):
 
     image_size: int | tuple[int, int] | None
     value_range: tuple[float, float] | None
-    smoothing: float
+    smoothing: float | str
     score_reduction: str | float
     standardize: str | None
     false_alarm_rate: float
@@ -752,7 +752,7 @@ class PatchRestoration(BaseImageDetector):
         *,
         image_size: int | tuple[int, int] | None = None,
         value_range: tuple[float, float] | None = None,
-        smoothing: float = 4.0,
+        smoothing: float | str = 'auto',
         score_reduction: str | float = 'max',
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
@@ -795,7 +795,7 @@ class SelfSupervisedAE(BaseImageDetector):
 
     image_size: int | tuple[int, int] | None
     value_range: tuple[float, float] | None
-    smoothing: float
+    smoothing: float | str
     score_reduction: str | float
     standardize: str | None
     false_alarm_rate: float
@@ -840,7 +840,7 @@ class SelfSupervisedAE(BaseImageDetector):
         *,
         image_size: int | tuple[int, int] | None = 256,
         value_range: tuple[float, float] | None = None,
-        smoothing: float = 4.0,
+        smoothing: float | str = 4.0,
         score_reduction: str | float = 'max',
         standardize: str | None = None,
         false_alarm_rate: float = 0.05,
@@ -877,7 +877,7 @@ class SPADE(BaseImageDetector):
 
     image_size: int | tuple[int, int] | None
     value_range: tuple[float, float] | None
-    smoothing: float
+    smoothing: float | str
     score_reduction: str | float
     standardize: str | None
     false_alarm_rate: float
@@ -917,7 +917,7 @@ class SPADE(BaseImageDetector):
         *,
         image_size: int | tuple[int, int] | None = 256,
         value_range: tuple[float, float] | None = None,
-        smoothing: float = 4.0,
+        smoothing: float | str = 4.0,
         score_reduction: str | float = 'max',
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
@@ -943,7 +943,7 @@ class SubspaceAD(BaseImageDetector):
 
     image_size: int | tuple[int, int] | None
     value_range: tuple[float, float] | None
-    smoothing: float
+    smoothing: float | str
     score_reduction: str | float
     standardize: str | None
     false_alarm_rate: float
@@ -981,7 +981,7 @@ class SubspaceAD(BaseImageDetector):
         *,
         image_size: int | tuple[int, int] | None = 256,
         value_range: tuple[float, float] | None = None,
-        smoothing: float = 4.0,
+        smoothing: float | str = 4.0,
         score_reduction: str | float = 'max',
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
@@ -1013,7 +1013,7 @@ class EnsembleDetector(BaseImageDetector):
     detectors: list
     image_size: int | tuple[int, int] | None
     value_range: tuple[float, float] | None
-    smoothing: float
+    smoothing: float | str
     score_reduction: str | float
     standardize: str | None
     false_alarm_rate: float
@@ -1049,7 +1049,7 @@ class EnsembleDetector(BaseImageDetector):
         *,
         image_size: int | tuple[int, int] | None = 256,
         value_range: tuple[float, float] | None = None,
-        smoothing: float = 4.0,
+        smoothing: float | str = 4.0,
         score_reduction: str | float = 'max',
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
@@ -1083,7 +1083,7 @@ class FeatureOutlierDetector(BaseImageDetector):
     estimator: object
     image_size: int | tuple[int, int] | None
     value_range: tuple[float, float] | None
-    smoothing: float
+    smoothing: float | str
     score_reduction: str | float
     standardize: str | None
     false_alarm_rate: float
@@ -1121,7 +1121,7 @@ class FeatureOutlierDetector(BaseImageDetector):
         *,
         image_size: int | tuple[int, int] | None = 256,
         value_range: tuple[float, float] | None = None,
-        smoothing: float = 4.0,
+        smoothing: float | str = 4.0,
         score_reduction: str | float = 'max',
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,

@@ -75,8 +75,9 @@ class BaseImageDetector(
     value_range : (float, float) or None
         Pixel values that mean black and white. None: by dtype for uint8 and
         uint16, (0, 1) for floats.
-    smoothing : float
-        Standard deviation of the map's Gaussian, in pixels of what the method sees.
+    smoothing : float or "auto"
+        Standard deviation of the map's Gaussian, in pixels of what the method sees; "auto"
+        is a 64th of its shorter side.
     score_reduction : {"max", "mean", "sum"} or float in (0, 1]
         From map to score. A number is the mean of that share of the map's pixels,
         at least one, that have the highest values. "sum" grows with the image's area.
@@ -135,7 +136,9 @@ class BaseImageDetector(
     value_range: tuple[float, float] | None = parameter(
         None, Numbers(Real, -np.inf, length=2, ascending=True), None
     )
-    smoothing: float = parameter(4.0, Interval(Real, 0, None, closed="left"), affects="scores")
+    smoothing: float | str = parameter(
+        4.0, Interval(Real, 0, None, closed="left"), StrOptions({"auto"}), affects="scores"
+    )
     score_reduction: str | float = parameter(
         "max",
         StrOptions(set(SCORE_REDUCTIONS)),
@@ -631,7 +634,8 @@ class BaseImageDetector(
         for maps, sizes in batches:
             of_batch = [regions.of(start + i, size) for i, size in enumerate(sizes)]
             seen_size = self._seen_size or sizes[0]
-            finished = assemble_maps_by_size(maps, seen_size, sizes, self.smoothing, of_batch)
+            smoothing = self._smoothing_at(seen_size)
+            finished = assemble_maps_by_size(maps, seen_size, sizes, smoothing, of_batch)
             for i, region in enumerate(of_batch):
                 anomaly_map = next(finished)
                 counted = anomaly_map if region is None else anomaly_map[torch.from_numpy(region)]
@@ -641,6 +645,9 @@ class BaseImageDetector(
                 yield anomaly_map.numpy(), score
                 del anomaly_map, counted
             start += len(sizes)
+
+    def _smoothing_at(self, seen_size):
+        return min(seen_size) / 64 if self.smoothing == "auto" else self.smoothing
 
     @property
     def _seen_size(self):

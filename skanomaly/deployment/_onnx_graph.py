@@ -116,7 +116,8 @@ class _Finished(nn.Module):
         own_size = last.shape[1:3]
         if (seen_size := detector._seen_size) is None:  # then all images are of one
             seen_size = own_size = [int(n) for n in own_size]
-        total = assemble_maps(maps, seen_size, own_size, detector.smoothing, regions)
+        smoothing = detector._smoothing_at(seen_size)
+        total = assemble_maps(maps, seen_size, own_size, smoothing, regions)
         if regions is None:
             scores = reduce_maps(total, detector.score_reduction)
         else:

@@ -68,6 +68,7 @@ class PatchDetector(TrainedDetector):
     two_sided: bool = parameter(True, "boolean", affects="scores")
     standardize = "position"
     image_size = None
+    smoothing = "auto"
     lr = 3e-3
     train_batch_size = 1
     batch_size = 4

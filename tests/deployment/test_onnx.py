@@ -124,7 +124,7 @@ def test_the_others_say_why_not(name, tmp_path):
 
 
 @pytest.mark.parametrize("reduction", ["max", "mean", "sum", 0.01, 1.0])
-@pytest.mark.parametrize("smoothing", [0.0, 2.0])
+@pytest.mark.parametrize("smoothing", [0.0, 2.0, "auto"])
 def test_reductions_and_smoothing(reduction, smoothing, tmp_path):
     detector = DistanceToMean(score_reduction=reduction, smoothing=smoothing).fit(GREY)
     export_onnx(detector, tmp_path / "model.onnx", GREY)
