@@ -849,7 +849,7 @@ class SelfSupervisedAE(BaseImageDetector):
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
-        max_epochs: int = 25,
+        max_epochs: int = 50,
         lr: float = 0.001,
         lr_schedule: str = 'cosine',
         train_batch_size: int = 1,

@@ -215,7 +215,7 @@ class SelfSupervisedAE(ResidualDetector, DefectTrainedDetector):
     crop_size: int | None = parameter(
         None, Interval(Integral, 1, None, closed="left"), None, affects="training"
     )
-    max_epochs = 25
+    max_epochs = 50
     train_batch_size = 1
 
     _small_parameters = {"width": 16, "depth": 2}
