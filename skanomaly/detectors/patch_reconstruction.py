@@ -17,10 +17,9 @@ from ._residual_detector import ResidualDetector
 class PatchReconstruction(ResidualDetector, PatchDetector):
     """Detect defects as what an auto-encoder of small patches fails to reconstruct.
 
-    A convolutional auto-encoder of a few thousand parameters is trained on random
-    patches of images of good parts; the error between an image's patches and
-    their reconstructions is the map [1]_. From scratch, at the images' own
-    resolution, for textures.
+    A convolutional auto-encoder of a few thousand parameters is trained on patches of
+    images of good parts; how an image's patches differ from their reconstructions is
+    the map [1]_. From scratch, at the images' own resolution, for textures.
 
     Parameters
     ----------
@@ -37,16 +36,18 @@ class PatchReconstruction(ResidualDetector, PatchDetector):
 
     Notes
     -----
-    In units of deviations it is the logarithm of the error, averaged by a Gaussian of 2
-    pixels, that is standardised: by what factor an error is usually exceeded does not depend
-    on how large it usually is.
+    The paper's map is that of ``error="squared"``, ``standardize=None`` and ``stride=1``. Of
+    an error in units of deviations it is the logarithm, averaged by a Gaussian of 2 pixels,
+    that is standardised: by what factor an error is usually exceeded does not depend on how
+    large it usually is.
 
     The decoder gives back a patch without a rim of 12 pixels, which a patch's own
     latents do not determine. So a pixel is covered by the patches whose inner 39
     x 39 pixels hold it; with SSIM the inner 29 x 29, whose windows lie inside.
 
     The network has no padding, so an image is encoded once for every phase of its
-    strides, not once for every patch, with the same result.
+    strides, not once for every patch, with the same result; and it is trained on
+    windows, in which all patches are reconstructed at once.
 
     Stated in the paper are patch size, latent size and number of patches; kernels,
     strides, filters, GELU, batch norm, Adam and 20 epochs are those of the

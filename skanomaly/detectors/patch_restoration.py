@@ -91,8 +91,8 @@ class PatchRestoration(ResidualDetector, PatchDetector):
     The latents of a patch auto-encoder are quantised by a learned codebook, and
     an autoregressive network learns how likely each code is given those before it.
     In a new image codes of low likelihood are drawn anew from that network, and
-    the patches decoded; where the image differs from its restoration, in
-    structural similarity, is the map [1]_.
+    the patches decoded; where the image differs from its restoration is the map
+    [1]_, in the paper by ``error="ssim"`` and ``standardize=None``.
 
     Parameters
     ----------

@@ -187,8 +187,8 @@ class SelfSupervisedAE(ResidualDetector, DefectTrainedDetector):
     .. math:: \frac{1 - \lambda}{|1 - M|} \lVert (1 - M) (g(x_c) - x) \rVert^2
               + \frac{\lambda}{|M|} \lVert M (g(x_c) - x) \rVert^2 .
 
-    The map is :math:`G_\sigma(\lVert g(x) - x \rVert^2)`, the square averaged
-    over channels.
+    The paper's map, that of ``error="squared"``, is :math:`G_\sigma(\lVert g(x) - x
+    \rVert^2)`, the square averaged over channels.
 
     References
     ----------
