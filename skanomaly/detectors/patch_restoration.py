@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import product
 from numbers import Integral, Real
 
 import numpy as np
@@ -18,6 +19,9 @@ from ._codes import CodePrior, VectorQuantizer, resample
 from ._patch_detector import PatchDetector, PatchLoss
 from ._patches import PatchMean, continued, patch_places
 from ._residual_detector import ResidualDetector
+
+# Patches whose codes are drawn side by side; what they cost above all is the number of steps.
+PATCHES_AT_ONCE = 256
 
 # Training patches whose codes' likelihoods set the threshold.
 N_THRESHOLD_PATCHES = 2000
@@ -264,17 +268,23 @@ class PatchRestoration(ResidualDetector, PatchDetector):
         for phase in autoencoder.phases(x, *places):
             codes = self.net_.module_.quantizer.assign(phase.z)
             windows = phase._replace(z=codes[:, None]).windows(autoencoder.latent_size)[0, ..., 0]
-            for row, in_row, place in zip(phase.rows.which, windows, phase.rows.places):
+            n_rows, columns = max(1, PATCHES_AT_ONCE // windows.shape[1]), phase.columns
+            for first in range(0, len(windows), n_rows):
+                part = slice(first, first + n_rows)
+                noise = [
+                    self._noise(seed + row, len(places[1]))[:, columns.which]
+                    for row in phase.rows.which[part]
+                ]
                 drawn = resample(
                     self.prior_net_.module_,
-                    in_row,
+                    windows[part].flatten(0, 1),
                     self.log_likelihood_threshold_,
-                    self._noise(seed + row, len(places[1]))[:, phase.columns.which],
+                    torch.cat(noise, dim=1),
                 )
                 patches = self.net_.module_.decode(drawn.flatten(0, 1))
                 patches = patches.unflatten(0, drawn.shape[:2]).mean(dim=0)
-                for patch, column in zip(patches, phase.columns.places):
-                    collected.add(patch, place, column)
+                for patch, place in zip(patches, product(phase.rows.places[part], columns.places)):
+                    collected.add(patch, *place)
         return collected.result()
 
     def _noise_seed(self, pixels):
