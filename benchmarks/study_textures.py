@@ -108,15 +108,16 @@ def normalize_locally(X):
 
 def detectors(seed):
     """By name: what is fitted, and settings compared on the same fit; maps as the papers'."""
-    ours = {"random_state": seed, "standardize": None}
+    ours = {"random_state": seed, "standardize": None, "smoothing": 4.0}
     smoothed = {f"smoothing {s}": {"smoothing": s} for s in (1.0, 8.0)}
     squared = {"error": "squared", "stride": 1}
+    distance = {"mahalanobis": {"error": "mahalanobis"}}
     ssim = {"SSIM": {"error": "ssim"}}
     return {
         "full image": (FullImageAE(random_state=seed), {"": {}}),
         "PatchReconstruction": (
             PatchReconstruction(**squared, **ours),
-            {"": {}, **ssim, **smoothed},
+            {"": {}, **ssim, **smoothed, **distance},
         ),
         "PatchReconstruction, patches of 33": (
             PatchReconstruction(patch_size=33, **squared, **ours),
@@ -135,7 +136,7 @@ def detectors(seed):
         "PatchLatentSVM": (PatchLatentSVM(**ours), {"": {}}),
         # About ten times "scale", as batch norm leaves latents with a variance of about one.
         "PatchLatentSVM, gamma .002": (PatchLatentSVM(gamma=0.002, **ours), {"": {}}),
-        "PatchRestoration": (PatchRestoration(error="ssim", **ours), {"": {}}),
+        "PatchRestoration": (PatchRestoration(error="ssim", **ours), {"": {}, **distance}),
         "PaDiM": (PaDiM(image_size=128, random_state=seed), {"": {}}),
         "FastFlow": (FastFlow(image_size=128, n_steps=8, **ours), {"": {}}),
     }
