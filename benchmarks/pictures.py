@@ -125,9 +125,9 @@ def patches():
     shown = [0, *shown]
     X, masks = test.images[shown], test.masks[shown]
     detectors = [
-        make(random_state=0, standardize=None).fit(train.images)
+        make(random_state=0, standardize=None, smoothing=4.0).fit(train.images)
         for make in (
-            partial(PatchReconstruction, error="squared"),
+            partial(PatchReconstruction, error="squared", stride=1),
             PatchLatentSVM,
             partial(PatchRestoration, error="ssim"),
         )

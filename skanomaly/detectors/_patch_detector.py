@@ -17,7 +17,7 @@ from ._trained_detector import TrainedDetector
 
 
 class PatchDetector(TrainedDetector):
-    """Base of the detectors that learn an auto-encoder of random patches.
+    """Base of the detectors that learn an auto-encoder of patches.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class PatchDetector(TrainedDetector):
     lr : float
         Learning rate of Adam at the start.
     train_batch_size : int
-        Images a step of training, ``n_patches / max_epochs`` patches of each.
+        Images a step of training, a window of each.
 
     Attributes
     ----------
@@ -108,6 +108,9 @@ class PatchDetector(TrainedDetector):
         n_patches = -(-self.n_patches // self.max_epochs)
         of_network = autoencoder.margin, autoencoder.step
         windows = [WindowDataset(part.drawing(n_patches), *of_network) for part in patches]
+        # Windows of one batch are of one size, on which the loss is not to depend by which epochs
+        # are compared.
+        settings["iterator_valid__batch_size"] = 1
         return self._fit_on(windows, module, criterion, **settings)
 
     def _fit_on_patches(self, patches, module, criterion, n_patches, **settings):

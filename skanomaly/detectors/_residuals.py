@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.covariance import ledoit_wolf
 from torch import nn
 
 from .._map_units import MapMoments
@@ -16,13 +17,16 @@ from .._map_units import MapMoments
 SIGMA = 2.0
 LEAST_SQUARE = 1e-6
 
-# Pixels of which one tells the mean and deviation of its neighbours, as the features are smooth.
+# Pixels of a side that are taken together first, which costs no detail under that Gaussian, and
+# the deviation that is left for it then, in such cells.
 CELL = 2
+SIGMA_OF_CELLS = math.sqrt(SIGMA**2 - (CELL**2 - 1) / 12) / CELL
+
 # Images' worth of weight that a feature's variance at all places has beside that at each.
 PRIOR_OF_VARIANCE = 500
 
-# Cells from one to the next of those that tell how features vary together, and how many of them
-# an image has at most.
+# Cells from one to the next of those that tell how features vary together, so that neighbours are
+# nearly independent, and how many of them an image has at most.
 SPACING, MAX_SAMPLES = 4, 2**12
 
 # That a combination of features in units of their deviations is taken to have: channels that hold
@@ -31,7 +35,7 @@ LEAST_VARIANCE = 1e-3
 
 
 def residual_features(residuals):
-    """What residuals are around each pixel: their mean, and the logarithm of their mean square.
+    """What residuals are around each cell: their mean, and the logarithm of their mean square.
 
     Parameters
     ----------
@@ -39,10 +43,19 @@ def residual_features(residuals):
 
     Returns
     -------
-    tensor, shape (n, 2 * C, H, W), float32
+    tensor, shape (n, 2 * C, ceil(H / 2), ceil(W / 2)), float32
     """
-    squares = locally_averaged(residuals.square(), SIGMA) + LEAST_SQUARE
-    return torch.cat([locally_averaged(residuals, SIGMA), squares.log()], dim=1)
+    means, squares = (
+        locally_averaged(_in_cells(values), SIGMA_OF_CELLS)
+        for values in (residuals, residuals.square())
+    )
+    return torch.cat([means, (squares + LEAST_SQUARE).log()], dim=1)
+
+
+def _in_cells(values):
+    height, width = values.shape[2:]
+    whole = F.pad(values, (0, -width % CELL, 0, -height % CELL), mode="replicate")
+    return F.avg_pool2d(whole, CELL)
 
 
 def locally_averaged(maps, sigma):
@@ -83,46 +96,47 @@ class ResidualDistance(nn.Module):
         """The distance from residuals of normal images, given as batches (n, C, H, W)."""
         moments, sampled = None, []
         for batch in residuals:
-            cells = F.avg_pool2d(residual_features(batch), CELL, ceil_mode=True).cpu()
-            moments = moments or [
-                MapMoments(True, PRIOR_OF_VARIANCE) for _ in range(cells.shape[1])
-            ]
-            for of_feature, maps in zip(moments, cells.unbind(1)):
+            features = residual_features(batch).cpu()
+            moments = moments or [MapMoments(True, PRIOR_OF_VARIANCE) for _ in features[0]]
+            for of_feature, maps in zip(moments, features.unbind(1)):
                 of_feature.add(maps, [None] * len(maps))
-            sampled.append((_thinned(cells).clone(), cells.shape[2:]))
+            sampled.append((_thinned(features).clone(), features.shape[2:]))
         mean, deviation = (
             torch.from_numpy(np.stack(parts)).float()
             for parts in zip(*(of_feature.mean_and_deviation() for of_feature in moments))
         )
         z = [
-            (cells - _thinned(stretched(mean, size))) / _thinned(stretched(deviation, size))
-            for cells, size in sampled
+            (features - _thinned(_stretched(mean, size))) / _thinned(_stretched(deviation, size))
+            for features, size in sampled
         ]
         whitening = _whitening(torch.cat([part.transpose(0, 1).flatten(1) for part in z], dim=1))
         return cls(mean, deviation, whitening)
 
     def forward(self, residuals):
-        """Distances (n, H, W) of residuals (n, C, H, W)."""
+        """Distances (n, ceil(H / 2), ceil(W / 2)) of residuals (n, C, H, W)."""
         features = residual_features(residuals)
         size = features.shape[2:]
-        z = (features - stretched(self.mean, size)) / stretched(self.deviation, size)
+        z = (features - _stretched(self.mean, size)) / _stretched(self.deviation, size)
         return F.conv2d(z, self.whitening[:, :, None, None]).square().sum(dim=1).sqrt()
 
 
-def stretched(values, size):
+def _stretched(values, size):
     """Values (c, h, w) as a batch of one, of another resolution."""
     return F.interpolate(values[None], tuple(size), mode="bilinear")
 
 
-def _thinned(cells):
-    height, width = cells.shape[2:]
-    step = max(SPACING, math.isqrt(height * width // MAX_SAMPLES))
+def _thinned(features):
+    height, width = features.shape[2:]
+    step = max(SPACING, math.ceil(math.sqrt(height * width / MAX_SAMPLES)))
     top, left = ((n - 1) % step // 2 for n in (height, width))  # as far from each border
-    return cells[:, :, top::step, left::step]
+    return features[:, :, top::step, left::step]
 
 
 def _whitening(z):
-    """W of variables (d, n): of W z the covariance is the identity."""
-    z = z.double() - z.double().mean(dim=1, keepdim=True)
-    variances, vectors = torch.linalg.eigh(z @ z.T / z.shape[1])
+    """W of variables (d, n): of W z the covariance is the identity.
+
+    The fewer samples there are, the more the covariance is drawn to a multiple of that.
+    """
+    covariance, _ = ledoit_wolf(z.double().T.numpy())
+    variances, vectors = torch.linalg.eigh(torch.from_numpy(covariance))
     return (vectors / variances.clamp(min=LEAST_VARIANCE).sqrt()).T

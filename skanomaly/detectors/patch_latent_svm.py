@@ -96,9 +96,9 @@ def _full_precision(device):
 class PatchLatentSVM(PatchDetector):
     """Detect defects as patches whose latents lie outside the support of normal ones.
 
-    An auto-encoder is trained on random patches of images of good parts; one-class
-    SVMs are fitted to latents of some of them; minus their mean decision value for
-    a patch is the map at the patch's central pixel [1]_.
+    An auto-encoder is trained on patches of images of good parts; one-class SVMs are
+    fitted to latents of some of them; minus their mean decision value for a patch is
+    the map at the patch's central pixel [1]_.
 
     Parameters
     ----------

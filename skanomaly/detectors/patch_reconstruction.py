@@ -27,8 +27,8 @@ class PatchReconstruction(ResidualDetector, PatchDetector):
         A pixel's difference, or error, is the mean over the patches that cover it, or
         that of the patch whose centre it is.
     stride : int
-        Pixels between the patches that are looked at. 1 takes about six times as long as
-        3, the step of the network.
+        Pixels between the patches that are looked at. 3, the step of the network, takes
+        the least time.
 
     See Also
     --------
@@ -69,8 +69,8 @@ class PatchReconstruction(ResidualDetector, PatchDetector):
     (2, 128, 128)
     """
 
-    aggregation: str = parameter("mean", StrOptions({"mean", "center"}), affects="scores")
-    stride: int = parameter(3, Interval(Integral, 1, None, closed="left"), affects="scores")
+    aggregation: str = parameter("mean", StrOptions({"mean", "center"}))
+    stride: int = parameter(3, Interval(Integral, 1, None, closed="left"))
 
     def _fit_images(self, images, validation):
         module = self._make_autoencoder(images.n_channels)

@@ -181,7 +181,7 @@ class PatchRestoration(ResidualDetector, PatchDetector):
     prior_lr: float = parameter(3e-3, Interval(Real, 0, None, closed="neither"), affects="training")
     likelihood_quantile: float = parameter(0.02, Interval(Real, 0, 1, closed="neither"))
     n_restorations: int = parameter(4, Interval(Integral, 1, None, closed="left"), affects="scores")
-    stride: int = parameter(18, Interval(Integral, 1, None, closed="left"), affects="scores")
+    stride: int = parameter(18, Interval(Integral, 1, None, closed="left"))
 
     _not_exportable = "it draws random numbers for each image, as many as there are unlikely codes"
     _small_parameters = {

@@ -98,6 +98,7 @@ def test_p_values_are_ranks_among_the_detectors_own_scores(tmp_path):
     ("stride", "error", "aggregation"),
     [
         *[(1, "ssim", "mean"), (3, "ssim", "center"), (4, "ssim", "mean")],
+        *[(3, "mahalanobis", "mean"), (4, "mahalanobis", "center")],
         *[(1, "squared", "center"), (3, "squared", "mean"), (4, "squared", "center")],
         pytest.param(1, "ssim", "center", marks=pytest.mark.slow),
         pytest.param(3, "ssim", "mean", marks=pytest.mark.slow),

@@ -25,20 +25,26 @@ def small(**parameters):
 
 def slow_maps(detector, pixels):
     """Each patch by itself through the network, and the errors put where they belong."""
+    if detector.error == "ssim":
+        return of_each_patch(detector, pixels, lambda x, y: 1 - structural_similarity(x, y), 5)
+    return of_each_patch(detector, pixels, lambda x, y: (y - x).square().mean(dim=1))
+
+
+def slow_residuals(detector, pixels, k):
+    return of_each_patch(detector, pixels, lambda x, y: (y - x)[:, k])
+
+
+def of_each_patch(detector, pixels, compare, lost=0):
     net, stride, p = detector.net_.module_, detector.stride, detector.patch_size
     n, _, height, width = pixels.shape
     x = continued(pixels, p)
-    rim = net.margin + (5 if detector.error == "ssim" else 0)
+    rim = net.margin + lost
     rows, columns = patch_places(height, stride), patch_places(width, stride)
     central = np.empty((n, len(rows), len(columns)))
     total, n_covering = np.zeros((2, n, height + p, width + p))
     for (a, i), (b, j) in product(enumerate(rows), enumerate(columns)):
         patch = x[:, :, i : i + p, j : j + p]
-        y, inner = net(patch), net.without_rim(patch)
-        if detector.error == "ssim":
-            error = 1 - structural_similarity(inner, y)
-        else:
-            error = (y - inner).square().mean(dim=1)
+        error = compare(net.without_rim(patch), net(patch))
         central[:, a, b] = error[:, p // 2 - rim, p // 2 - rim]
         total[:, i + rim : i + p - rim, j + rim : j + p - rim] += error.numpy()
         n_covering[:, i + rim : i + p - rim, j + rim : j + p - rim] += 1
@@ -59,6 +65,20 @@ def test_maps_are_those_of_each_patch_by_itself(patch_size, stride, error, aggre
     pixels = torch.rand(2, 2, 23, 26, generator=torch.Generator().manual_seed(0))
     found = detector._compute_maps(pixels)
     assert_allclose(found, slow_maps(detector, pixels), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("aggregation", ["mean", "center"])
+@pytest.mark.parametrize("stride", [1, 3, 4])
+@torch.inference_mode()
+def test_residuals_are_those_of_each_patch_by_itself(stride, aggregation):
+    """Of each channel in turn, as the mean over channels of what is squared cannot tell."""
+    detector = small(patch_size=42, stride=stride, aggregation=aggregation)
+    network = as_if_trained(ConvAutoEncoder(2, 42))
+    detector.net_ = SimpleNamespace(module_=network)
+    pixels = torch.rand(2, 2, 23, 26, generator=torch.Generator().manual_seed(0))
+    found = detector._residuals(pixels)
+    for k in range(2):
+        assert_allclose(found[:, k], slow_residuals(detector, pixels, k), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("error", "side"), [("squared", 18), ("ssim", 8)])
@@ -114,6 +134,15 @@ def test_windows_hold_the_pixels_of_so_many_patches(textures, n_patches, max_epo
     detector.fit(textures[0].images[:10])
     assert len(watch.windows) == 8 * max_epochs  # two images are held out
     assert {tuple(window.shape) for window in watch.windows} == {(1, 1, side, side)}
+
+
+def test_batch_size_changes_no_training_on_sizes_that_differ(textures):
+    X = [x[: 40 + 2 * i] for i, x in enumerate(textures[0].images[:12])]
+    losses = [
+        small(batch_size=b, validation_fraction=0.4).fit(X).net_.history[:, "valid_loss"]
+        for b in (1, 4)
+    ]
+    assert losses[0] == losses[1]
 
 
 class Spoil(Callback):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
+from skimage import metrics
 from torch import nn
 
 from skanomaly import SelfSupervisedAE
@@ -128,6 +129,23 @@ def test_map_is_the_smoothed_squared_residual(fitted, textures):
     expected = [ndimage.gaussian_filter(r, 4.0) for r in (g - x) ** 2]
     squared = copy(fitted).set_params(error="squared").calibrate(X)
     assert_allclose(squared.transform(X), expected, rtol=1e-3, atol=1e-9)
+
+
+def test_map_of_the_structural_similarity(fitted, textures):
+    x = torch.from_numpy(textures[1].images[:2, None] / np.float32(255))
+    by_similarity = copy(fitted).set_params(error="ssim")
+    with torch.inference_mode():
+        found, g = by_similarity._compute_maps(x), fitted.net_.module_(x)
+    for values, *pair in zip(found, x, g):
+        _, similarity = metrics.structural_similarity(
+            *(np.pad(image[0].double().numpy(), 5, mode="reflect") for image in pair),
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            data_range=1,
+            full=True,
+        )
+        assert_allclose(values, 1 - similarity[5:-5, 5:-5], atol=1e-4)
 
 
 @pytest.mark.parametrize("reduction", ["max", "mean", "sum"])
