@@ -32,7 +32,7 @@ class LocalContrast(GrowingDetector):
         Standard deviations of the blurs in pixels of what the method sees, ascending.
         A blur shows what is narrower than about twice its width; wide ones also show
         large defects, and slow changes of the light.
-    smoothing : float
+    smoothing : float or "auto"
         Standard deviation of the map's Gaussian, in pixels of what the method sees.
     validation_fraction : float in (0, 1)
         Share of the images that sets the threshold; nothing is learnt from the others.

@@ -45,7 +45,7 @@ class MedianDifference(BaseImageDetector):
     min_spread : float
         The least spread, in units of the value range (1 is from black to white), so
         that an even background does not make a defect of the camera's noise.
-    smoothing : float
+    smoothing : float or "auto"
         Standard deviation of the map's Gaussian, in pixels of what the method sees.
     max_images : int
         Images that are learnt from; of more, so many are drawn at random.

@@ -30,7 +30,7 @@ class PaDiM(OnePassDetector):
         ``"wide_resnet50_2"``, its fastest ``"resnet18"``.
     layers : sequence of int
         Levels of the pyramid; coarser ones are repeated on the finest's grid.
-    smoothing : float
+    smoothing : float or "auto"
         Standard deviation of the map's Gaussian, in pixels of the network's
         input; the paper's.
     n_features : int or None

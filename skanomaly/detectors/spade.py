@@ -44,7 +44,7 @@ class SPADE(CachedFeatureDetector):
         its square without a `window`.
     max_images : int
         Images that are learnt from; of more, so many are drawn at random.
-    smoothing : float
+    smoothing : float or "auto"
         Standard deviation of the map's Gaussian, in pixels of the network's
         input; the paper's.
     standardize : {"global", "position"} or None
