@@ -126,7 +126,9 @@ BASELINES = {
         partial(HierarchicalFeatureAE, level_weights="area", standardize=None, max_epochs=60)
     ),
     "FastFlow as in the paper": Entry(partial(FastFlow, n_steps=8, standardize=None)),
-    "PatchLatentSVM as in the paper": Entry(partial(PatchLatentSVM, **AS_IN_THE_PAPER)),
+    "PatchLatentSVM as in the paper": Entry(
+        partial(PatchLatentSVM, svm_patch_sizes=(63,), **AS_IN_THE_PAPER)
+    ),
     "PatchReconstruction as in the paper": Entry(
         partial(PatchReconstruction, error="squared", stride=1, **AS_IN_THE_PAPER),
         {

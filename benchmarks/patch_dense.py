@@ -65,7 +65,7 @@ def latents(detector, patches):
 
 def svm_by_patches(detector, pixels):
     values, places = by_patches(
-        lambda d, p: -d.machines_(latents(d, p)).flatten(), detector, pixels
+        lambda d, p: -d.machines_[0](latents(d, p)).flatten(), detector, pixels
     )
     return values.view(1, *map(len, places))
 
@@ -88,7 +88,7 @@ def main():
     images = load_mvtec_ad(arguments.data, "bottle", split="train").images
     few = {"n_patches": 50, "max_epochs": 1, "random_state": 0}
     reconstruction = PatchReconstruction(error="squared", **few).fit(images[:60])
-    svm = PatchLatentSVM(**few).fit(images[:60])
+    svm = PatchLatentSVM(svm_patch_sizes=(63,), **few).fit(images[:60])
     pixels = torch.from_numpy(data.astronaut().astype(np.float32) / 255).permute(2, 0, 1)[None]
     slow_roads = {
         "PatchReconstruction": (reconstruction, 4, reconstruction_by_patches),
@@ -120,7 +120,7 @@ def main():
             difference = (dense - slow).abs().max() / slow.abs().max()
             row["largest relative difference"] = float(difference)
         if "SVM" in name:
-            row["support vectors"] = len(detector.machines_.alpha)
+            row["support vectors"] = len(detector.machines_[0].alpha)
         results[name] = row
         print(name, row, flush=True)
     lines = []

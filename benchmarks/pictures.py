@@ -128,7 +128,7 @@ def patches():
         make(random_state=0, standardize=None, smoothing=4.0).fit(train.images)
         for make in (
             partial(PatchReconstruction, error="squared", stride=1),
-            PatchLatentSVM,
+            partial(PatchLatentSVM, svm_patch_sizes=(63,)),
             partial(PatchRestoration, error="ssim"),
         )
     ]

@@ -76,11 +76,6 @@ def two_scales(size, seed):
     return Both(PatchReconstruction(random_state=seed), half_size(size, seed))
 
 
-def two_patch_sizes(_, seed):
-    small, large = (PatchLatentSVM(random_state=seed, patch_size=p) for p in (27, 63))
-    return Both(small, large)
-
-
 def one(cls, **parameters):
     return lambda _, seed: cls(random_state=seed, **parameters)
 
@@ -130,16 +125,22 @@ SETTINGS = {
         as_they_are,
         {**ONE, "own units": {"standardize": None}},
     ),
-    "PatchLatentSVM on patches of 27": (one(PatchLatentSVM, patch_size=27), as_they_are, ONE),
-    "PatchLatentSVM on patches of 27 and 63": (two_patch_sizes, as_they_are, ONE),
+    **{
+        f"PatchLatentSVM on patches of {p}": (
+            one(PatchLatentSVM, svm_patch_sizes=(p,)),
+            as_they_are,
+            ONE,
+        )
+        for p in (27, 63)
+    },
     "PatchRestoration": (one(PatchRestoration), as_they_are, ERRORS),
 }
 NOTES = f"""Defaults but for what is named; "own units" is `standardize=None`. "Squared error in
 own units" is near to the paper's map of PatchReconstruction, "ssim error in own units" to that of
 PatchRestoration. "Turned" is trained on four quarter turns of each image, mirrored at random;
 "relit" on each image and three copies of other brightness and contrast: both train four times as
-long. "At both sizes" and "27 and 63" average the maps, in deviations, of two detectors. Mean ±
-standard deviation over seeds; "fit" is the median, with other work on the machine.
+long. "At both sizes" averages the maps, in deviations, of two detectors. Mean ± standard deviation
+over seeds; "fit" is the median, with other work on the machine.
 
 {DATA_NOTES}"""
 

@@ -133,9 +133,12 @@ def detectors(seed):
             ),
             {"": {}},
         ),
-        "PatchLatentSVM": (PatchLatentSVM(**ours), {"": {}}),
+        "PatchLatentSVM": (PatchLatentSVM(svm_patch_sizes=(63,), **ours), {"": {}}),
         # About ten times "scale", as batch norm leaves latents with a variance of about one.
-        "PatchLatentSVM, gamma .002": (PatchLatentSVM(gamma=0.002, **ours), {"": {}}),
+        "PatchLatentSVM, gamma .002": (
+            PatchLatentSVM(gamma=0.002, svm_patch_sizes=(63,), **ours),
+            {"": {}},
+        ),
         "PatchRestoration": (PatchRestoration(error="ssim", **ours), {"": {}, **distance}),
         "PaDiM": (PaDiM(image_size=128, random_state=seed), {"": {}}),
         "FastFlow": (FastFlow(image_size=128, n_steps=8, **ours), {"": {}}),

@@ -559,6 +559,7 @@ class PatchLatentSVM(BaseImageDetector):
     strides: tuple[int, ...]
     n_patches: int
     two_sided: bool
+    svm_patch_sizes: tuple[int, ...]
     svm: str
     n_estimators: int
     n_support: int
@@ -608,6 +609,7 @@ class PatchLatentSVM(BaseImageDetector):
         strides: tuple[int, ...] = (1, 1, 3, 1),
         n_patches: int = 1000,
         two_sided: bool = True,
+        svm_patch_sizes: tuple[int, ...] = (27, 63),
         svm: str = 'exact',
         n_estimators: int = 5,
         n_support: int = 500,

@@ -93,6 +93,19 @@ class ConvAutoEncoder(nn.Module):
             decoder += [_transposed(o, i, k, s), nn.GELU(), nn.BatchNorm2d(i)]
         self.decoder = nn.Sequential(*decoder[:-2])
 
+    def latent_size_of(self, patch_size):
+        """Side of the latent of a patch of another size; ValueError if the network has none."""
+        kernel_sizes = [layer[0].kernel_size[0] for layer in self.encoder]
+        size = _latent_size(patch_size, kernel_sizes, self.strides)
+        if not size:
+            fitting = (p for p in count(patch_size) if _latent_size(p, kernel_sizes, self.strides))
+            raise ValueError(
+                f"patches of {patch_size} pixels leave pixels over with "
+                f"kernel_sizes={tuple(kernel_sizes)} and strides={self.strides}; the next that fit "
+                f"them are of {next(fitting)}"
+            )
+        return size
+
     def encode(self, x):
         """From patches or images (n, C, h, w) to latents; of a patch (n, c, latent_size, ...)."""
         return self.encoder(x - 0.5)

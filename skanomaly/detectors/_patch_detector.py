@@ -92,9 +92,13 @@ class PatchDetector(TrainedDetector):
             n_channels, self.patch_size, self.channels, self.kernel_sizes, self.strides
         )
 
+    @property
+    def _largest_patch(self):
+        return self.patch_size
+
     def _open_patches(self, images, validation):
         """Data sets of random patches, to learn from and to compare epochs by."""
-        self._need_size(max(self.patch_size // 2, self._reach) + 1, images, validation)
+        self._need_size(max(self._largest_patch // 2, self._reach) + 1, images, validation)
         return [
             PatchDataset(part, self.patch_size, 1, fixed=fixed, n_jobs=self.n_jobs)
             for part, fixed in ((images, False), (validation, True))

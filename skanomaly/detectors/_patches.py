@@ -167,6 +167,12 @@ class PatchDataset(Dataset):
         other.n_patches = n_patches
         return other
 
+    def of_size(self, patch_size):
+        """The same images, of which patches of another size are drawn."""
+        other = copy.copy(self)
+        other.patch_size = patch_size
+        return other
+
     def __len__(self):
         return len(self.images)
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from .._parameters import parameter
 from .._process import is_exporting
-from .._sklearn import Interval, StrOptions
+from .._sklearn import Interval, Numbers, StrOptions
 from ._patch_detector import PatchDetector, PatchLoss
 from ._patches import continued, interpolate_places, patch_places
 
@@ -32,7 +32,7 @@ class KernelMachines(nn.Module):
 
     Parameters
     ----------
-    machines : sequence of (s, alpha, gamma, rho)
+    machines : iterable of (s, alpha, gamma, rho)
         Support vectors (m, d), their coefficients (m,), and two numbers.
     shape : (int, int, int)
         Channels, height and width of a patch's latent, of which vectors are made.
@@ -40,6 +40,7 @@ class KernelMachines(nn.Module):
 
     def __init__(self, machines, shape):
         super().__init__()
+        machines = list(machines)
         s, alpha, gamma = (
             torch.cat(parts)
             for parts in zip(
@@ -102,13 +103,17 @@ class PatchLatentSVM(PatchDetector):
 
     Parameters
     ----------
+    svm_patch_sizes : sequence of int
+        Sides, in pixels, of the patches that are judged, each size by machines of its own,
+        whose decision values are averaged: of large ones a small defect changes little,
+        and of small ones a large defect does not show as such. The paper's is (63,).
     svm : {"exact", "nystroem"}
         `sklearn.svm.OneClassSVM`, or `sklearn.linear_model.SGDOneClassSVM` on
         `sklearn.kernel_approximation.Nystroem`'s features, which takes many more
         vectors.
     n_estimators : int
-        Machines whose decision values are averaged; the authors', as are the next
-        and `nu` and `gamma`.
+        Machines of each size, whose decision values are averaged; the authors', as are
+        the next and `nu` and `gamma`.
     n_support : int
         Latents that each machine is fitted to.
     n_components : int
@@ -125,10 +130,10 @@ class PatchLatentSVM(PatchDetector):
     Attributes
     ----------
     estimators_ : list
-        The machines as scikit-learn fitted them, to latents (channels, height,
-        width) as vectors. `skanomaly.save` leaves them out, as scoring does without.
-    machines_ : KernelMachines
-        The same, as PyTorch scores them.
+        The machines, size by size, as scikit-learn fitted them, to latents (channels,
+        height, width) as vectors. `skanomaly.save` leaves them out, as scoring does without.
+    machines_ : ModuleList of KernelMachines
+        The same of each size, as PyTorch scores them.
 
     See Also
     --------
@@ -150,6 +155,7 @@ class PatchLatentSVM(PatchDetector):
     (2, 128, 128)
     """
 
+    svm_patch_sizes: tuple[int, ...] = parameter((27, 63), Numbers(Integral, 1))
     svm: str = parameter("exact", StrOptions({"exact", "nystroem"}))
     n_estimators: int = parameter(5, Interval(Integral, 1, None, closed="left"))
     n_support: int = parameter(500, Interval(Integral, 2, None, closed="left"))
@@ -161,37 +167,50 @@ class PatchLatentSVM(PatchDetector):
     stride: int = parameter(4, Interval(Integral, 1, None, closed="left"), affects="scores")
 
     _not_saved = ("estimators_",)  # `machines_` has of them what scores
-    _small_parameters = {"n_estimators": 2, "n_support": 50}
+    _small_parameters = {"n_estimators": 2, "n_support": 50, "svm_patch_sizes": (27, 33)}
 
     def _fit_images(self, images, validation):
         module = self._make_autoencoder(images.n_channels)
+        for size in self.svm_patch_sizes:
+            module.latent_size_of(size)
         patches = self._open_patches(images, validation)
         self.net_ = self._fit_autoencoder(patches, module, module, PatchLoss)
-        z = self._latents(patches[0], self.n_estimators * self.n_support)
-        self.estimators_ = [
-            self._fit_machine(part) for part in np.array_split(z, self.n_estimators)
-        ]
-        shape = (self.channels[-1], module.latent_size, module.latent_size)
-        machines = [_kernel_expansion(svm) for svm in self.estimators_]
-        self.machines_ = KernelMachines(machines, shape)
+        self.estimators_, self.machines_ = [], nn.ModuleList()
+        for size in self.svm_patch_sizes:
+            z = self._latents(patches[0].of_size(size), self.n_estimators * self.n_support)
+            fitted = [self._fit_machine(part) for part in np.array_split(z, self.n_estimators)]
+            self.estimators_ += fitted
+            shape = (self.channels[-1], *2 * [module.latent_size_of(size)])
+            self.machines_.append(KernelMachines(map(_kernel_expansion, fitted), shape))
+
+    @property
+    def _largest_patch(self):
+        return max(self.patch_size, *self.svm_patch_sizes)
 
     def _compute_maps(self, pixels):
         network = self.net_.module_.folded()
         places = [patch_places(size, self.stride) for size in pixels.shape[2:]]
-        maps = pixels.new_zeros(pixels.shape[0], *map(len, places))
-        for phase in network.phases(continued(pixels, self.patch_size), *places):
-            z, strides = phase.of_patches(network.latent_size)
+        maps = [
+            self._decisions(network, machines, size, pixels, places)
+            for size, machines in zip(self.svm_patch_sizes, self.machines_, strict=True)
+        ]
+        return interpolate_places(-sum(maps) / len(maps), places, pixels.shape[2:])
+
+    def _decisions(self, network, machines, patch_size, pixels, places):
+        """Of the patches of a size at all places, (n, number of rows, number of columns)."""
+        found = pixels.new_zeros(pixels.shape[0], *map(len, places))
+        for phase in network.phases(continued(pixels, patch_size), *places):
+            z, strides = phase.of_patches(network.latent_size_of(patch_size))
             # One by one, to save memory; a loop's length is not to depend on an export's example.
             parts = [z] if is_exporting() else z.split(1)
-            decisions = torch.cat([self.machines_(part, strides) for part in parts])
-            maps = phase.put(maps, -decisions)
-        return interpolate_places(maps, places, pixels.shape[2:])
+            found = phase.put(found, torch.cat([machines(part, strides) for part in parts]))
+        return found
 
     def _latents(self, patches, n):
         """Latents of n random patches, drawn evenly from the images, (n, d) in random order."""
         network, patches = self.net_.module_, patches.drawing(-(-n // len(patches)))
         self._place(self._device)
-        d = network.latent_size**2 * self.channels[-1]
+        d = network.latent_size_of(patches.patch_size) ** 2 * self.channels[-1]
         order = torch.randperm(len(patches) * patches.n_patches)
         z = torch.empty(n, d)
         for i, rows in enumerate(order.split(patches.n_patches)):

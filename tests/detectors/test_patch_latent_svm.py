@@ -20,6 +20,7 @@ def small(**parameters):
     return PatchLatentSVM(
         **{
             "patch_size": 33,
+            "svm_patch_sizes": (33,),
             "n_patches": 20,
             "max_epochs": 1,
             "n_estimators": 2,
@@ -73,14 +74,16 @@ def test_kernel_machines_hold_different_numbers_of_support_vectors():
 
 def slow_maps(detector, pixels):
     """Each patch by itself through the encoder and scikit-learn's machines."""
-    net, p = detector.net_.module_, detector.patch_size
-    x = continued(pixels, p)
+    net, sizes = detector.net_.module_, detector.svm_patch_sizes
     rows, columns = (patch_places(size, detector.stride) for size in pixels.shape[2:])
-    maps = np.empty((len(pixels), len(rows), len(columns)))
-    for (a, i), (b, j) in product(enumerate(rows), enumerate(columns)):
-        z = net.encode(x[:, :, i : i + p, j : j + p]).flatten(1)
-        z = z.double().numpy()
-        maps[:, a, b] = -np.mean([svm.decision_function(z) for svm in detector.estimators_], axis=0)
+    maps = np.zeros((len(pixels), len(rows), len(columns)))
+    for k, p in enumerate(sizes):
+        x = continued(pixels, p)
+        of_size = detector.estimators_[k * detector.n_estimators : (k + 1) * detector.n_estimators]
+        for (a, i), (b, j) in product(enumerate(rows), enumerate(columns)):
+            z = net.encode(x[:, :, i : i + p, j : j + p]).flatten(1).double().numpy()
+            decisions = [svm.decision_function(z) for svm in of_size]
+            maps[:, a, b] -= np.mean(decisions, axis=0) / len(sizes)
     return interpolated(maps, (rows, columns), pixels.shape[2:])
 
 
@@ -90,6 +93,21 @@ def test_maps_are_those_of_each_patch_by_itself(fitted, textures, stride):
     detector = copy(fitted).set_params(stride=stride)
     pixels = torch.from_numpy(textures[1].images[-3:, None, 10:30, 20:43] / np.float32(255))
     assert_allclose(detector._compute_maps(pixels), slow_maps(detector, pixels), atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [3, 4])
+def test_maps_of_several_sizes_of_patches(textures, stride):
+    detector = small(svm_patch_sizes=(15, 27, 39), stride=stride).fit(textures[0].images[:8])
+    pixels = torch.from_numpy(textures[1].images[-3:, None, 10:30, 20:43] / np.float32(255))
+    with torch.inference_mode():
+        assert_allclose(detector._compute_maps(pixels), slow_maps(detector, pixels), atol=1e-4)
+    assert detector.min_image_size_ == 39 // 2 + 1
+
+
+def test_sizes_that_the_network_leaves_pixels_of():
+    message = r"patches of 40 pixels leave pixels over .* strides=\(1, 1, 3, 1\); .* are of 42"
+    with pytest.raises(ValueError, match=message):
+        small(svm_patch_sizes=(33, 40)).fit(np.zeros((4, 48, 48), np.uint8))
 
 
 @pytest.fixture
