@@ -178,7 +178,8 @@ def main():
                 "AUPRC": pixel_average_precision_score(test.masks, found.maps),
                 "fit_s": fit_s,
             }
-            detector.set_params(**{key: defaults[key] for key in parameters})
+            if parameters:
+                detector.set_params(**{key: defaults[key] for key in parameters})
     results.write_table(
         "Patch auto-encoders on real textures",
         "python benchmarks/study_real.py",

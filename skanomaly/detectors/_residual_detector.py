@@ -28,7 +28,7 @@ class ResidualDetector(TrainedDetector):
         "ssim" one minus the structural similarity around a pixel (Gaussian window of 11
         pixels); "mahalanobis" how far the difference around a pixel, its mean and the
         logarithm of its mean square in each channel (Gaussian of 2 pixels), is from those
-        of training images at that place.
+        of training images at that place, but for what most of the image has in common.
 
     Attributes
     ----------

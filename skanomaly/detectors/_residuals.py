@@ -11,6 +11,7 @@ from sklearn.covariance import ledoit_wolf
 from torch import nn
 
 from .._map_units import MapMoments
+from .._process import is_exporting
 
 # Standard deviation in pixels of the Gaussian over which residuals are taken together, and what
 # is added to squares before their logarithm is taken.
@@ -26,8 +27,8 @@ SIGMA_OF_CELLS = math.sqrt(SIGMA**2 - (CELL**2 - 1) / 12) / CELL
 PRIOR_OF_VARIANCE = 500
 
 # Cells from one to the next of those that tell how features vary together, so that neighbours are
-# nearly independent, and how many of them an image has at most.
-SPACING, MAX_SAMPLES = 4, 2**12
+# nearly independent, how many of them an image has at most, and a side at least, if it has so many.
+SPACING, MAX_SAMPLES, MIN_SAMPLES = 4, 2**12, 8
 
 # That a combination of features in units of their deviations is taken to have: channels that hold
 # the same differ by little but rounding.
@@ -72,10 +73,10 @@ def locally_averaged(maps, sigma):
 class ResidualDistance(nn.Module):
     r"""Mahalanobis distance of `residual_features` from those of normal images.
 
-    .. math:: \lVert W (f - \mu) / \sigma \rVert_2
+    .. math:: \lVert W (z - \operatorname{median} z) \rVert_2, \quad z = (f - \mu) / \sigma,
 
-    with the mean and deviation of each feature at each place, and W what makes the
-    features, in these units, uncorrelated and of variance 1.
+    with the mean and deviation of each feature at each place, its median over the
+    image, and W what makes the features, in these units, uncorrelated and of variance 1.
 
     Parameters
     ----------
@@ -106,7 +107,9 @@ class ResidualDistance(nn.Module):
             for parts in zip(*(of_feature.mean_and_deviation() for of_feature in moments))
         )
         z = [
-            (features - _thinned(_stretched(mean, size))) / _thinned(_stretched(deviation, size))
+            _in_units(
+                features, *(_thinned(_stretched(values, size)) for values in (mean, deviation))
+            )
             for features, size in sampled
         ]
         whitening = _whitening(torch.cat([part.transpose(0, 1).flatten(1) for part in z], dim=1))
@@ -116,8 +119,22 @@ class ResidualDistance(nn.Module):
         """Distances (n, ceil(H / 2), ceil(W / 2)) of residuals (n, C, H, W)."""
         features = residual_features(residuals)
         size = features.shape[2:]
-        z = (features - _stretched(self.mean, size)) / _stretched(self.deviation, size)
+        z = _in_units(features, _stretched(self.mean, size), _stretched(self.deviation, size))
         return F.conv2d(z, self.whitening[:, :, None, None]).square().sum(dim=1).sqrt()
+
+
+def _in_units(features, mean, deviation):
+    """Deviations, less their median: an image may be darker or rougher as a whole."""
+    z = (features - mean) / deviation
+    return z - _medians(z.flatten(2))[..., None]
+
+
+def _medians(values):
+    """Lower medians (n, c, 1) of values (n, c, m)."""
+    if is_exporting():
+        middle = (values.shape[2] - 1) // 2
+        return values.sort(dim=2).values[..., middle : middle + 1]
+    return values.median(dim=2, keepdim=True).values
 
 
 def _stretched(values, size):
@@ -128,8 +145,10 @@ def _stretched(values, size):
 def _thinned(features):
     height, width = features.shape[2:]
     step = max(SPACING, math.ceil(math.sqrt(height * width / MAX_SAMPLES)))
-    top, left = ((n - 1) % step // 2 for n in (height, width))  # as far from each border
-    return features[:, :, top::step, left::step]
+    # Of small images, closer by: a median is taken of the samples. As far from each border.
+    steps = [max(1, min(step, n // MIN_SAMPLES)) for n in (height, width)]
+    top, left = ((n - 1) % k // 2 for n, k in zip((height, width), steps))
+    return features[:, :, top :: steps[0], left :: steps[1]]
 
 
 def _whitening(z):

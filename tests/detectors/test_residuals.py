@@ -47,11 +47,11 @@ def test_distance_of_each_cell_by_itself():
     mean, deviation = rng.normal(size=(d, 20, 18)), rng.uniform(0.5, 2, (d, 20, 18))
     whitening = rng.normal(size=(d, d))
     distance = ResidualDistance(*map(torch.from_numpy, (mean, deviation, whitening)))
-    f = slow_features(e)
+    z = (slow_features(e) - mean) / deviation
     expected = np.empty((2, 20, 18))
     for n, i, j in np.ndindex(expected.shape):
-        z = (f[n, :, i, j] - mean[:, i, j]) / deviation[:, i, j]
-        expected[n, i, j] = np.linalg.norm(whitening @ z)
+        usual = [sorted(of_feature.ravel())[(20 * 18 - 1) // 2] for of_feature in z[n]]
+        expected[n, i, j] = np.linalg.norm(whitening @ (z[n, :, i, j] - usual))
     assert_allclose(distance(e), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -61,6 +61,7 @@ def test_learnt_distance_is_that_of_the_mean_deviation_and_covariance_of_the_fea
     f, f_new = slow_features(learnt), slow_features(new)
     mean, deviation = f.mean(axis=(0, 2, 3), keepdims=True), f.std(axis=(0, 2, 3), keepdims=True)
     z, z_new = ((values - mean) / deviation for values in (f, f_new))
+    z, z_new = (values - np.median(values, axis=(2, 3), keepdims=True) for values in (z, z_new))
     precision = np.linalg.inv(np.cov(z.transpose(1, 0, 2, 3).reshape(4, -1)))
     expected = np.sqrt(np.einsum("nihw,ij,njhw->nhw", z_new, precision, z_new))
     within = np.s_[:, 4:-4, 4:-4]  # the border, whose averages vary more, has units of its own
@@ -84,6 +85,15 @@ def test_what_is_usual_at_one_place_is_unusual_at_another():
     usual, unusual = (distance(shifted(residuals(8, seed=1), r)) for r in (here, elsewhere))
     assert float(usual[:, 3:6, 7:11].mean()) < 3 < float(unusual[:, 14:17, 7:11].mean())
     assert float(usual[:, 14:17, 7:11].mean()) < 3  # and nothing there is as usual
+
+
+def test_an_image_that_is_darker_as_a_whole_is_as_normal():
+    distance = ResidualDistance.of(residuals(60, upper=1).split(20))
+    new = residuals(8, upper=1, seed=1)
+    darker, partly = new - 0.1, new.clone()
+    partly[:, :, 26:36, 10:26] -= 0.1
+    assert float(distance(darker).mean()) < 1.1 * float(distance(new).mean())
+    assert float(distance(partly)[:, 14:17, 7:11].mean()) > 3 * float(distance(new).mean())
 
 
 def test_equal_channels_count_as_one():
