@@ -694,6 +694,10 @@ class PatchReconstruction(BaseImageDetector):
         aggregation: str = 'mean',
         stride: int = 3,
     ) -> None: ...
+    def reconstruct(
+        self,
+        X,
+    ): ...
 
 class PatchRestoration(BaseImageDetector):
     """Detect defects as what changes when unlikely codes of a patch are replaced by likely ones."""

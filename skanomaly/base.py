@@ -528,6 +528,7 @@ class BaseImageDetector(
         for name, value in self._parameters_that_affect(what).items():
             before = self.fitted_parameters_.get(name, value)
             if not _equal(value, before):
+                self._validate_params()  # a value that can never be used is the first thing to say
                 way_out = (
                     "fit anew" if what == "maps" else "call calibrate with normal images, fit anew"
                 )

@@ -200,7 +200,7 @@ class HierarchicalFeatureAE(FrozenFeatureDetector):
             size; neither weighted, nor smoothed, nor standardised. If the images differ
             in size, object arrays (n,) of such maps.
         """
-        now = self._as_it_is()
+        now = self._as_it_is("maps")
         images = now._open(X)
         by_level = [[] for _ in now.layers]
         residuals = now._batches_through(lambda x: now._residuals(now.encoder_(x)), images)

@@ -173,6 +173,7 @@ class PatchLatentSVM(PatchDetector):
         module = self._make_autoencoder(images.n_channels)
         for size in self.svm_patch_sizes:
             module.latent_size_of(size)
+        self._check_coverage()
         patches = self._open_patches(images, validation)
         self.net_ = self._fit_autoencoder(patches, module, module, PatchLoss)
         self.estimators_, self.machines_ = [], nn.ModuleList()
@@ -183,11 +184,20 @@ class PatchLatentSVM(PatchDetector):
             shape = (self.channels[-1], *2 * [module.latent_size_of(size)])
             self.machines_.append(KernelMachines(map(_kernel_expansion, fitted), shape))
 
+    def _check_coverage(self):
+        smallest = min(self.svm_patch_sizes)
+        if self.stride > smallest:
+            raise ValueError(
+                f"stride={self.stride} leaves pixels that no patch of {smallest} covers; choose a "
+                f"stride of at most {smallest}"
+            )
+
     @property
     def _largest_patch(self):
         return max(self.patch_size, *self.svm_patch_sizes)
 
     def _compute_maps(self, pixels):
+        self._check_coverage()
         network = self.net_.module_.folded()
         places = [patch_places(size, self.stride) for size in pixels.shape[2:]]
         maps = [

@@ -8,6 +8,7 @@ import torch
 
 from .._parameters import parameter
 from .._sklearn import Interval, StrOptions
+from ..images import stack
 from ..maps import SSIM_WINDOW, structural_similarity
 from ._patch_detector import PatchDetector, PatchLoss
 from ._patches import PatchMean, continued, interpolate_places, patch_places
@@ -71,6 +72,25 @@ class PatchReconstruction(ResidualDetector, PatchDetector):
 
     aggregation: str = parameter("mean", StrOptions({"mean", "center"}))
     stride: int = parameter(3, Interval(Integral, 1, None, closed="left"))
+
+    def reconstruct(self, X):
+        """The images as their patches are reconstructed.
+
+        Parameters
+        ----------
+        X : batch of images
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray, shape (n, H, W, C), or (n, H, W) for one channel, float32
+            In [0, 1], of each image's own size; a pixel as `aggregation` says. If the
+            images differ in size, an object array (n,) of such images.
+        """
+        now = self._as_it_is("maps")
+        images = now._open(X)
+        process = lambda pixels: pixels + now._residuals(pixels)  # noqa: E731
+        return stack(now._images_through(process, images), len(images))
 
     def _fit_images(self, images, validation):
         module = self._make_autoencoder(images.n_channels)

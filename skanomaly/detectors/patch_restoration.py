@@ -209,7 +209,7 @@ class PatchRestoration(ResidualDetector, PatchDetector):
             In [0, 1], of each image's own size. If the images differ in size, an
             object array (n,) of such images.
         """
-        now = self._as_it_is()
+        now = self._as_it_is("maps")
         images = now._open(X)
         return stack(now._images_through(now._restored, images), len(images))
 

@@ -110,6 +110,12 @@ def test_sizes_that_the_network_leaves_pixels_of():
         small(svm_patch_sizes=(33, 40)).fit(np.zeros((4, 48, 48), np.uint8))
 
 
+def test_stride_that_leaves_pixels_out(fitted):
+    message = "stride=34 leaves pixels that no patch of 33 covers; choose a stride of at most 33"
+    with pytest.raises(ValueError, match=message):
+        small(stride=34).fit(np.zeros((4, 48, 48), np.uint8))
+
+
 @pytest.fixture
 def learned_from(monkeypatch):
     """The vectors that each machine is given, as they are."""

@@ -81,6 +81,17 @@ def test_residuals_are_those_of_each_patch_by_itself(stride, aggregation):
         assert_allclose(found[:, k], slow_residuals(detector, pixels, k), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("aggregation", ["mean", "center"])
+def test_reconstruction_is_the_image_and_its_residuals(textures, aggregation):
+    detector = small(max_epochs=1, aggregation=aggregation).fit(textures[0].images[:8])
+    X = textures[1].images[:3]
+    with torch.inference_mode():
+        residuals = detector._residuals(torch.from_numpy(X[:, None] / np.float32(255)))[:, 0]
+    expected = np.clip(X / 255 + residuals.numpy(), 0, 1)
+    detector.set_params(error="squared")  # concerns the map alone
+    assert_allclose(detector.reconstruct(X), expected, atol=1e-6)
+
+
 @pytest.mark.parametrize(("error", "side"), [("squared", 18), ("ssim", 8)])
 def test_stride_of_the_mean_is_at_most_what_a_patch_covers(error, side):
     X = np.random.default_rng(0).random((4, 48, 40), np.float32)
