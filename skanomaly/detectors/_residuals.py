@@ -26,6 +26,9 @@ SIGMA_OF_CELLS = math.sqrt(SIGMA**2 - (CELL**2 - 1) / 12) / CELL
 # Images' worth of weight that a feature's variance at all places has beside that at each.
 PRIOR_OF_VARIANCE = 500
 
+# Of which the mean and the deviation are kept, each; of more they are taken together.
+MAX_CELLS = 2**18
+
 # Cells from one to the next of those that tell how features vary together, so that neighbours are
 # nearly independent, how many of them an image has at most, and a side at least, if it has so many.
 SPACING, MAX_SAMPLES, MIN_SAMPLES = 4, 2**12, 8
@@ -99,7 +102,7 @@ class ResidualDistance(nn.Module):
         for batch in residuals:
             features = residual_features(batch).cpu()
             moments = moments or [MapMoments(True, PRIOR_OF_VARIANCE) for _ in features[0]]
-            for of_feature, maps in zip(moments, features.unbind(1)):
+            for of_feature, maps in zip(moments, _pooled(features).unbind(1)):
                 of_feature.add(maps, [None] * len(maps))
             sampled.append((_thinned(features).clone(), features.shape[2:]))
         mean, deviation = (
@@ -140,6 +143,12 @@ def _medians(values):
 def _stretched(values, size):
     """Values (c, h, w) as a batch of one, of another resolution."""
     return F.interpolate(values[None], tuple(size), mode="bilinear")
+
+
+def _pooled(features):
+    height, width = features.shape[2:]
+    step = math.ceil(math.sqrt(height * width / MAX_CELLS))
+    return F.avg_pool2d(features, step, ceil_mode=True) if step > 1 else features
 
 
 def _thinned(features):

@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose
 from scipy import ndimage
 
 from skanomaly import PatchReconstruction, SelfSupervisedAE
+from skanomaly.detectors import _residuals
 from skanomaly.detectors._residual_detector import MAX_IMAGES
 from skanomaly.detectors._residuals import ResidualDistance, residual_features
 
@@ -101,6 +102,17 @@ def test_equal_channels_count_as_one():
     alone, thrice = (ResidualDistance.of(e.split(10)) for e in (grey, grey.expand(-1, 3, -1, -1)))
     new = residuals(4, 1, seed=1)
     assert_allclose(thrice(new.expand(-1, 3, -1, -1)), alone(new), rtol=0.03, atol=0.02)
+
+
+def test_of_large_images_neighbouring_cells_have_one_unit(monkeypatch):
+    learnt, new = residuals(40), residuals(4, seed=1)
+    fine = ResidualDistance.of(learnt.split(10))
+    monkeypatch.setattr(_residuals, "MAX_CELLS", 100)
+    coarse = ResidualDistance.of(learnt.split(10))
+    assert fine.mean.shape == (4, 20, 18)
+    assert coarse.mean.shape == (4, 10, 9)
+    assert np.corrcoef(fine(new).flatten(), coarse(new).flatten())[0, 1] > 0.9
+    assert float(coarse(new).mean()) == pytest.approx(float(fine(new).mean()), rel=0.05)
 
 
 def test_sizes_may_differ():
