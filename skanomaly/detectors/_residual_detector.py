@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from .._parameters import parameter
 from .._sklearn import StrOptions
+from ..images import stack
 from ..maps import SSIM_WINDOW, structural_similarity
 from ._residuals import ResidualDistance
 from ._trained_detector import TrainedDetector
@@ -40,9 +41,18 @@ class ResidualDetector(TrainedDetector):
         "mahalanobis", StrOptions({"mahalanobis", "squared", "ssim"}), affects="scores"
     )
 
+    def _version(self, pixels):
+        """What the network makes of images (n, C, H, W), of their shape."""
+        raise NotImplementedError("a detector of residuals implements _version")
+
     def _residuals(self, pixels):
-        """What the network makes of images (n, C, H, W), less the images."""
-        raise NotImplementedError("a detector of residuals implements _residuals")
+        return self._version(pixels) - pixels
+
+    def _versions(self, X):
+        """What the network makes of a batch of images, each of its own size."""
+        now = self._as_it_is("maps")
+        images = now._open(X)
+        return stack(now._images_through(now._version, images), len(images))
 
     def _learn_residuals(self, images):
         """Learn what residuals are normal, once the network is trained."""

@@ -8,7 +8,6 @@ import torch
 
 from .._parameters import parameter
 from .._sklearn import Interval, StrOptions
-from ..images import stack
 from ..maps import SSIM_WINDOW, structural_similarity
 from ._patch_detector import PatchDetector, PatchLoss
 from ._patches import PatchMean, continued, interpolate_places, patch_places
@@ -87,10 +86,7 @@ class PatchReconstruction(ResidualDetector, PatchDetector):
             In [0, 1], of each image's own size; a pixel as `aggregation` says. If the
             images differ in size, an object array (n,) of such images.
         """
-        now = self._as_it_is("maps")
-        images = now._open(X)
-        process = lambda pixels: pixels + now._residuals(pixels)  # noqa: E731
-        return stack(now._images_through(process, images), len(images))
+        return self._versions(X)
 
     def _fit_images(self, images, validation):
         module = self._make_autoencoder(images.n_channels)
@@ -113,7 +109,10 @@ class PatchReconstruction(ResidualDetector, PatchDetector):
                 f"of its {side} inner pixels; choose a stride of at most {side}"
             )
 
-    def _residuals(self, pixels):
+    def _version(self, pixels):
+        return pixels + self._residuals(pixels)
+
+    def _residuals(self, pixels):  # of centres apart it is differences that are interpolated
         return self._over_patches(torch.sub, pixels, like=pixels)
 
     def _compute_maps(self, pixels):

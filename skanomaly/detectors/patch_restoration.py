@@ -13,7 +13,6 @@ from torch import nn
 
 from .._parameters import parameter
 from .._sklearn import Interval
-from ..images import stack
 from ..maps import SSIM_WINDOW
 from ._codes import CodePrior, VectorQuantizer, resample
 from ._patch_detector import PatchDetector, PatchLoss
@@ -209,9 +208,7 @@ class PatchRestoration(ResidualDetector, PatchDetector):
             In [0, 1], of each image's own size. If the images differ in size, an
             object array (n,) of such images.
         """
-        now = self._as_it_is("maps")
-        images = now._open(X)
-        return stack(now._images_through(now._restored, images), len(images))
+        return self._versions(X)
 
     def _fit_images(self, images, validation):
         autoencoder = self._make_autoencoder(images.n_channels)
@@ -251,10 +248,7 @@ class PatchRestoration(ResidualDetector, PatchDetector):
                 f"pixels are restored; choose a stride of at most {side}"
             )
 
-    def _residuals(self, pixels):
-        return self._restored(pixels) - pixels
-
-    def _restored(self, pixels):
+    def _version(self, pixels):
         return torch.stack([self._restored_image(x) for x in pixels])
 
     def _restored_image(self, pixels):

@@ -10,7 +10,6 @@ from torch import nn
 
 from .._parameters import parameter
 from .._sklearn import Interval, Numbers
-from ..images import stack
 from ._defect_trained_detector import DefectTrainedDetector
 from ._residual_detector import MIN_SIZE, ResidualDetector
 
@@ -234,9 +233,7 @@ class SelfSupervisedAE(ResidualDetector, DefectTrainedDetector):
             In [0, 1], of each image's own size. If the images differ in size, an
             object array (n,) of such images.
         """
-        now = self._as_it_is("maps")
-        images = now._open(X)
-        return stack(now._images_through(now.net_.module_, images), len(images))
+        return self._versions(X)
 
     def _fit_images(self, images, validation):
         self._need_size(max(self.downsampling, MIN_SIZE), images, validation)
@@ -264,6 +261,5 @@ class SelfSupervisedAE(ResidualDetector, DefectTrainedDetector):
         x_c, M, _ = generator.draw(x, seeds, sources)
         return x_c.contiguous(memory_format=torch.channels_last), (x, M)
 
-    def _residuals(self, pixels):
-        x = pixels.contiguous(memory_format=torch.channels_last)
-        return self.net_.module_(x) - x
+    def _version(self, pixels):
+        return self.net_.module_(pixels.contiguous(memory_format=torch.channels_last))

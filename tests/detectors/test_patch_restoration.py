@@ -393,7 +393,7 @@ def slow_restored(detector, pixels):
 def test_restored_image_is_that_of_each_patch_by_itself(patch_size, stride, size):
     detector = untrained(patch_size, stride)
     pixels = torch.rand(2, 2, *size, generator=seeded(2))
-    found = detector._restored(pixels)
+    found = detector._version(pixels)
     expected = torch.stack([slow_restored(detector, x) for x in pixels])
     assert_allclose(found, expected, atol=1e-4)
 
@@ -402,7 +402,7 @@ def test_map_is_the_squared_difference(fitted, textures):
     pixels = torch.from_numpy(textures[1].images[:2, None] / np.float32(255))
     with torch.inference_mode():
         detector = copy(fitted).set_params(error="squared")
-        found, restored = detector._compute_maps(pixels), detector._restored(pixels)
+        found, restored = detector._compute_maps(pixels), detector._version(pixels)
     assert_allclose(found, (pixels - restored)[:, 0] ** 2, atol=1e-6)
 
 
@@ -410,7 +410,7 @@ def test_map_is_the_structural_dissimilarity(fitted, textures):
     pixels = torch.from_numpy(textures[1].images[:2, None] / np.float32(255))
     detector = copy(fitted).set_params(error="ssim")
     with torch.inference_mode():
-        found, restored = detector._compute_maps(pixels), detector._restored(pixels)
+        found, restored = detector._compute_maps(pixels), detector._version(pixels)
     for values, x, y in zip(found, pixels, restored):
         _, similarity = metrics.structural_similarity(
             *(np.pad(image[0].double().numpy(), 5, mode="reflect") for image in (x, y)),
