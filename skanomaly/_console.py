@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from threading import Timer, current_thread, main_thread
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -25,11 +25,20 @@ def stopping_on_signals():
     def stop(number, frame):
         received.append(number)
         signal.signal(number, signal.SIG_DFL)
-        # What was being built at that moment, such as a progress bar, complains as it is dropped.
-        sys.unraisablehook = lambda unraisable: None
+        sys.unraisablehook = stop_after_all
         raise KeyboardInterrupt
 
-    if threading.current_thread() is threading.main_thread():
+    def stop_after_all(unraisable):
+        """Raise anew what came to nothing in a destructor.
+
+        Else silent, as what was being built then, such as a progress bar, complains when dropped.
+        """
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            number = received.pop()
+            signal.signal(number, stop)
+            Timer(0.01, _send_to_main_thread, (number,)).start()  # here it would be lost again
+
+    if current_thread() is main_thread():
         for name in _SIGNALS:
             number = getattr(signal, name, None)
             # What the parent has had ignored, as nohup does, stays so.
@@ -41,6 +50,13 @@ def stopping_on_signals():
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _send_to_main_thread(number):
+    if hasattr(signal, "pthread_kill"):  # wakes it from what it waits for
+        signal.pthread_kill(main_thread().ident, number)
+    else:
+        signal.raise_signal(number)
 
 
 @contextmanager

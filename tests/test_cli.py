@@ -15,6 +15,7 @@ from PIL import Image
 
 import skanomaly
 from skanomaly import HierarchicalFeatureAE
+from skanomaly._console import stopping_on_signals
 from skanomaly.cli import main
 from skanomaly.exceptions import InvalidImageError
 
@@ -370,6 +371,19 @@ def test_signals(number, status, models, textures, tmp_path):
     assert f"stopped by {number.name}".encode() in shown
     assert out.read_text() == "old"
     assert os.listdir(out.parent) == ["scores.csv"]
+
+
+def test_a_signal_that_falls_into_a_destructor():
+    """There an exception comes to nothing, and the work would go on."""
+
+    class Dropped:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt), stopping_on_signals() as received:
+        Dropped()
+        time.sleep(10)
+    assert received == [signal.SIGTERM]
 
 
 def test_signals_have_their_handlers_again(capsys):
