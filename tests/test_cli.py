@@ -380,9 +380,12 @@ def test_a_signal_that_falls_into_a_destructor():
         def __del__(self):
             signal.raise_signal(signal.SIGTERM)
 
-    with pytest.raises(KeyboardInterrupt), stopping_on_signals() as received:
+    def work():
         Dropped()
         time.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt), stopping_on_signals() as received:
+        work()
     assert received == [signal.SIGTERM]
 
 

@@ -29,6 +29,7 @@ STOREYS = [
     ["features", "training"],
     ["_modules", "_holdout"],
     ["_judging"],
+    ["_image_detector"],
     ["base", "growing"],
     ["detectors"],
     ["compose", "preprocessing", "_unwrap"],

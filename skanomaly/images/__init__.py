@@ -11,6 +11,7 @@ from ._checks import (
 )
 from ._dataset import MAX_BYTES_IN_MEMORY, ImageBatch, ImageDataset
 from ._files import ImageFiles
+from ._lazy import LazyImages
 from ._listing import IMAGE_SUFFIXES
 from ._reading import read_image, read_size
 from ._regions import Regions
@@ -24,6 +25,7 @@ __all__ = [
     "ImageBatch",
     "ImageDataset",
     "ImageFiles",
+    "LazyImages",
     "Regions",
     "allocated_array",
     "check_channels",

@@ -24,6 +24,7 @@ from ._checks import (
     to_array,
 )
 from ._files import ImageFiles
+from ._lazy import LazyImages
 from ._resizing import as_pixels, seen_pixels
 from ._spill import TensorFile
 
@@ -226,6 +227,9 @@ class ImageDataset:
                 digest.update(repr(found).encode())
         return digest.hexdigest()
 
+    def _path_at(self, index):
+        return self.X.path_at(index) if isinstance(self.X, LazyImages) else None
+
     def _moved_to_file(self, images, n_bytes):
         """The images in a file, which has room for all if they are of one size."""
         file = TensorFile(0 if self.image_size is None else n_bytes * len(self))
@@ -274,8 +278,7 @@ class ImageDataset:
         index = int(self.indices[i])
         path = None
         try:
-            if isinstance(self.X, ImageFiles):
-                path = self.X.paths[index]
+            path = self._path_at(index)
             item = self.X[index]
             path = path_of(item) if path is None else path
             image = to_array(item)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 import numpy as np
 
 from ..exceptions import InvalidImageError
 from ._conversion import check_convert
+from ._lazy import LazyImages
 from ._listing import image_paths
 from ._reading import read_image
 
 
-class ImageFiles(Sequence):
+class ImageFiles(LazyImages):
     """Image files that are read when they are looked at, and not before.
 
     scikit-learn can index it like an array, so a cross-validation fold over a
@@ -127,21 +127,18 @@ class ImageFiles(Sequence):
             return InvalidImageError(error.reason, index=i, path=error.path)
         return None
 
-    @property
-    def shape(self):
-        """(n,), by which scikit-learn knows what it can index."""
-        return self.paths.shape
+    def path_at(self, i):
+        """The path of image i."""
+        return self.paths[i]
 
     def __len__(self):
         return len(self.paths)
 
-    def __getitem__(self, key):
-        if isinstance(key, tuple):  # scikit-learn indexes arrays with (indices, ...)
-            (key,) = (part for part in key if part is not Ellipsis)
-        chosen = self.paths[key]
-        if isinstance(chosen, str):
-            return read_image(chosen, convert=self.convert)
-        return ImageFiles(chosen, convert=self.convert)
+    def _image(self, i):
+        return read_image(self.paths[i], convert=self.convert)
+
+    def _subset(self, indices):
+        return ImageFiles(self.paths[indices], convert=self.convert)
 
     def __add__(self, other):
         if not isinstance(other, ImageFiles):

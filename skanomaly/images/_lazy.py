@@ -1,0 +1,42 @@
+"""Images that are made when they are looked at, and not before."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from numbers import Integral
+
+import numpy as np
+
+
+class LazyImages(Sequence):
+    """A batch of images that exist while they are looked at; indexed as an array is.
+
+    With an integer it gives one image, with a slice, integers or booleans a batch of the same
+    kind, so that scikit-learn can take folds of it which cost no memory. A subclass implements
+    ``_image(i)``, ``_subset(indices)`` and ``__len__``.
+    """
+
+    @property
+    def shape(self):
+        """(n,), by which scikit-learn knows what it can index."""
+        return (len(self),)
+
+    def path_at(self, i):
+        """The file of image i, or None if it comes from none."""
+        return None
+
+    def __getitem__(self, key):
+        if isinstance(key, tuple):  # scikit-learn indexes arrays with (indices, ...)
+            (key,) = (part for part in key if part is not Ellipsis)
+        if isinstance(key, Integral) and not isinstance(key, bool):
+            return self._image(range(len(self))[key])
+        return self._subset(np.arange(len(self))[key])
+
+    @abstractmethod
+    def _image(self, i):
+        """Image i, 0 <= i < n."""
+
+    @abstractmethod
+    def _subset(self, indices):
+        """Those at an array of positions."""
