@@ -57,3 +57,7 @@ class NonFiniteMapError(InvalidImageError):
 
 class ThresholdWarning(UserWarning):
     """The images that a threshold was set from cannot promise what was asked."""
+
+
+class AlignmentWarning(UserWarning):
+    """An image does not fit the reference that it was to be aligned to."""

@@ -4,11 +4,13 @@ from ._checks import (
     check_channels,
     check_images,
     check_values,
+    checked_image_size,
     checked_value_range,
     path_of,
     range_of,
     to_array,
 )
+from ._conversion import converted
 from ._dataset import MAX_BYTES_IN_MEMORY, ImageBatch, ImageDataset
 from ._files import ImageFiles
 from ._lazy import LazyImages
@@ -31,7 +33,9 @@ __all__ = [
     "check_channels",
     "check_images",
     "check_values",
+    "checked_image_size",
     "checked_value_range",
+    "converted",
     "path_of",
     "range_of",
     "read_image",

@@ -1,0 +1,186 @@
+"""Transformers from images to images, which work when an image is looked at."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from .._parameters import DeclaredParameters
+from .._validation import image_labels
+from ..exceptions import InvalidImageError
+from ..images import LazyImages, check_images, path_of, to_array
+from ._placement import Placement
+
+
+class BaseImageTransformer(DeclaredParameters, TransformerMixin, BaseEstimator):
+    """Base of transformers from images to images.
+
+    `transform` gives a batch whose images are transformed when they are looked at, one at a
+    time, in the threads that read them, and that scikit-learn can index. A subclass
+    implements
+
+    ``_apply(image)``
+        What becomes of an array (H, W, C), of the same dtype, and its `Placement`, or None
+        where pixels stay in their places.
+    ``_learn(images)``
+        If it learns: set attributes from images, an iterable of such arrays that may be gone
+        through several times.
+    """
+
+    def fit(self, X, y=None):
+        """Learn from images, if there is something to learn.
+
+        Parameters
+        ----------
+        X : batch of images
+            As a detector takes it.
+        y : None, array-like of int (n,), or masks (n, H, W), default=None
+            Labels, +1 normal and -1 anomalous, or masks. Anomalous images are left out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InvalidImageError
+            If an image cannot be used; it names the image.
+        """
+        self._validate_params()
+        X = check_images(X)
+        normal = np.arange(len(X))
+        if y is not None:
+            normal = np.flatnonzero(image_labels(y, n=len(X)) == 1)
+            if not len(normal):
+                raise InvalidImageError("all images are anomalous by y; pass one that is normal")
+        if self._learns:
+            learnt = copy.copy(self)
+            learnt._learn(_Arrays(X, normal))
+            self.__dict__ = vars(learnt)
+        return self
+
+    def transform(self, X):
+        """The images, transformed when they are looked at.
+
+        Parameters
+        ----------
+        X : batch of images
+            As a detector takes it.
+
+        Returns
+        -------
+        TransformedImages
+            One that is looked at is an array of its own dtype, (H, W) if it was, else
+            (H, W, C). What cannot be transformed is an error then.
+        """
+        if self._learns:
+            check_is_fitted(self)
+        self._validate_params()
+        return TransformedImages(check_images(X), copy.copy(self))
+
+    @property
+    def _learns(self):
+        return hasattr(self, "_learn")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.requires_fit = self._learns
+        return tags
+
+    def __sklearn_is_fitted__(self):
+        return not self._learns or any(name.endswith("_") for name in vars(self))
+
+
+class TransformedImages(LazyImages):
+    """Images as a transformer makes them, when they are looked at.
+
+    Parameters
+    ----------
+    X : batch of images
+    transformer : BaseImageTransformer
+
+    Attributes
+    ----------
+    X, transformer
+        As given.
+    shape : tuple (n,)
+    """
+
+    def __init__(self, X, transformer):
+        self.X, self.transformer = X, transformer
+
+    def placed(self, i):
+        """Image i, and where its pixels lie in the one that it was made of first of all.
+
+        Parameters
+        ----------
+        i : int
+
+        Returns
+        -------
+        image : ndarray, shape (H, W) or (H, W, C)
+        placement : Placement
+        """
+        if isinstance(self.X, TransformedImages):
+            item, before = self.X.placed(i)
+        else:
+            item, before = self.X[i], None
+        image = to_array(item)
+        before = Placement.unmoved(image.shape[:2]) if before is None else before
+        made, placement = self.transformer._apply(image)
+        if getattr(item, "ndim", 3) == 2 and made.shape[2] == 1:
+            made = made[..., 0]
+        return made, before if placement is None else before.then(placement)
+
+    def path_at(self, i):
+        """The file of image i, or None if it comes from none."""
+        return self.X.path_at(i) if isinstance(self.X, LazyImages) else path_of(self.X[i])
+
+    def __len__(self):
+        return len(self.X)
+
+    def _image(self, i):
+        return self.placed(i)[0]
+
+    def _subset(self, indices):
+        if isinstance(self.X, (LazyImages, np.ndarray)):
+            return TransformedImages(self.X[indices], self.transformer)
+        return TransformedImages([self.X[i] for i in indices], self.transformer)
+
+    def __repr__(self):
+        return f"TransformedImages({len(self)} images, {self.transformer!r})"
+
+
+class _Arrays:
+    """Images one after the other as arrays (H, W, C), whose errors name them."""
+
+    def __init__(self, X, indices):
+        self.X, self.indices = X, indices
+
+    def __len__(self):
+        return len(self.indices)
+
+    def __getitem__(self, position):
+        index = int(self.indices[position])
+        try:
+            return to_array(self.X[index])
+        except InvalidImageError as error:
+            path = error.path
+            if path is None and isinstance(self.X, LazyImages):
+                path = self.X.path_at(index)
+            raise InvalidImageError(error.reason, index=index, path=path) from error.__cause__
+
+    def error(self, position, reason):
+        """An error that names an image."""
+        index = int(self.indices[position])
+        path = self.X.path_at(index) if isinstance(self.X, LazyImages) else path_of(self.X[index])
+        return InvalidImageError(reason, index=index, path=path)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
