@@ -7,11 +7,9 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from ._holdout import hold_out_in_turn, until_enough, warn_of_duplicates, warn_of_few, warn_of_one
+from ._holdout import warn_of_few, warn_of_one
 from ._map_units import KeptMaps, MapMoments, in_units, joined, with_regions
-from ._random import drawing_from
 from .calibration import quantile_of_new
 from .exceptions import NonFiniteMapError
 
@@ -24,45 +22,9 @@ class JudgesByNormals:
 
     From the maps of normal images that were not learnt from, `map_mean_` and `map_deviation_`
     are found, and in these units `validation_scores_`, `validation_maxima_`, `offset_` and
-    `map_threshold_`. The other parts call ``_fit_on_few``, ``_kept_maps`` with ``_judge_by``,
+    `map_threshold_`. The other parts call ``_kept_maps`` with ``_judge_by``,
     ``_add_validation``, ``_set_thresholds`` and ``_in_units``.
     """
-
-    def _fit_on_few(self, images, regions, groups, random_state, seed):
-        """Learn from all images, after shares of them were held out in turn."""
-        maps, order = [], []
-        folds = until_enough(
-            hold_out_in_turn(len(images), self.validation_fraction, groups, random_state)
-        )
-        others = [np.setdiff1d(np.arange(len(images)), held_out) for held_out in folds]
-        if folds:
-            warn_of_duplicates(images, others[0], folds[0])
-        for held_out, learnt in zip(folds, others):
-            train, validation = images.subset(learnt), images.subset(held_out)
-            part = self._without_fitted_state()
-            part.n_channels_in_ = self.n_channels_in_
-            with drawing_from(torch.Generator().manual_seed(seed)):
-                maps += part._fit_images(train, validation) or part._raw_map_batches(validation)
-            order += list(held_out)
-        with drawing_from(torch.Generator().manual_seed(seed)):
-            self._fit_images(images, images)
-        if folds:
-            self._judge_by(maps, regions.subset(order))
-        else:
-            maps, sizes = self._maps_of_shifted(images)
-            of_each = regions.subset([0] * len(sizes))
-            self._judge_by([(maps, sizes)], of_each, provisional=True)
-
-    def _maps_of_shifted(self, images):
-        """Maps of an image and of itself moved by a pixel: the least that others differ by."""
-        self._place(self._device)
-        pixels, (size,) = next(images.batches(1))
-        height, width = pixels.shape[2:]
-        wider = F.pad(pixels, (1, 1, 1, 1), mode="replicate")
-        shifts = [(1, 1), (0, 1), (2, 1), (1, 0), (1, 2)]
-        shifted = [wider[:, :, y : y + height, x : x + width] for y, x in shifts]
-        with torch.inference_mode():
-            return self._compute_maps(torch.cat(shifted).to(self._device)), [size] * len(shifts)
 
     def _judge_by(self, maps, regions, provisional=False):
         """Set units of maps and thresholds from normal images that were not learnt from.
@@ -71,6 +33,10 @@ class JudgesByNormals:
         are gone through several times.
         """
         self.is_provisional_ = False
+        self._add_validation(self._set_units(maps, regions, provisional), regions, provisional)
+
+    def _set_units(self, maps, regions, provisional=False):
+        """Set the units of maps; the same maps in units that each has no part in."""
         if self.standardize is not None:
             moments = MapMoments(self.standardize == "position" and not provisional)
             for phi, _, of_batch in with_regions(self._all_combined(maps), regions):
@@ -81,13 +47,11 @@ class JudgesByNormals:
         batches = self._all_combined(maps)
         if self.standardize == "position" and not provisional:
             found = with_regions(batches, regions)
-            batches = (
+            return (
                 (self._sided(moments.left_out(joined(phi), own)), sizes)
                 for phi, sizes, own in found
             )
-        else:
-            batches = ((self._in_units(phi), sizes) for phi, sizes in batches)
-        self._add_validation(batches, regions, provisional)
+        return ((self._in_units(phi), sizes) for phi, sizes in batches)
 
     def _all_combined(self, maps):
         return ((self._combined(phi), sizes) for phi, sizes in maps)

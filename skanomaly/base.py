@@ -7,28 +7,19 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 
 from ._device import resolve_device
-from ._holdout import (
-    ENOUGH,
-    hold_out,
-    warn_of_duplicates,
-    warn_of_learnt,
-)
+from ._fitting import HoldsOut
 from ._image_detector import ImageDetector
 from ._judging import JudgesByNormals
 from ._modules import fitted_modules, place
 from ._parameters import parameter
-from ._random import drawing_from
 from ._sklearn import Interval, Numbers, StrOptions
-from ._validation import image_labels
-from .exceptions import InvalidImageError
 from .images import ImageDataset, Regions, resized
 from .maps import SCORE_REDUCTIONS, assemble_maps_by_size, reduce_maps
 
 
-class BaseImageDetector(JudgesByNormals, ImageDetector):
+class BaseImageDetector(HoldsOut, JudgesByNormals, ImageDetector):
     """Base of all detectors: everything a user sees, and two hooks for a method.
 
     A method is a subclass that implements
@@ -164,59 +155,9 @@ class BaseImageDetector(JudgesByNormals, ImageDetector):
     def _prepare_export(self):
         """Bring a copy that is to be exported into a form that can be; nothing by default."""
 
-    def _fit(self, X, y, roi, groups, X_val):
-        images, regions, groups = self._normal_images(X, y, roi, groups)
-        random_state = check_random_state(self.random_state)
-        # Drawn first, so that it does not depend on the number of images.
-        seed = int(random_state.randint(2**31 - 1))
-        self.n_channels_in_ = images.n_channels
-        if X_val is not None:
-            validation = self._open(X_val, images.n_channels)
-            warn_of_learnt(images, validation)
-            of_validation = Regions(regions.roi if regions.shared else None, len(validation))
-        elif self._holds_out_in_turn and self.validation_fraction * len(images) < ENOUGH:
-            self._fit_on_few(images, regions, groups, random_state, seed)
-            return
-        else:
-            self._require(len(images) > 1, len(images))
-            held_out = hold_out(len(images), self.validation_fraction, groups, random_state)
-            train = np.setdiff1d(np.arange(len(images)), held_out)
-            validation, of_validation = images.subset(held_out), regions.subset(held_out)
-            warn_of_duplicates(images, train, held_out)
-            images = images.subset(train)
-        with drawing_from(torch.Generator().manual_seed(seed)):
-            batches = self._fit_images(images, validation)
-            self._judge_by(self._kept_maps(validation, batches), of_validation)
-
-    def _normal_images(self, X, y, roi, groups):
-        """The images that are learnt from, with their regions and groups."""
-        self._device  # noqa: B018  a wrong one is an error before images are read
-        images = self._open(X)
-        regions = Regions(roi, len(images))
-        if groups is not None and len(groups) != len(images):
-            raise ValueError(f"groups is of length {len(groups)}, X of length {len(images)}")
-        self.n_left_out_ = 0
-        if y is not None:
-            normal = np.flatnonzero(image_labels(y, n=len(images)) == 1)
-            self.n_left_out_ = len(images) - len(normal)
-            self._require(len(normal), 0)
-            images, regions = images.subset(normal), regions.subset(normal)
-            groups = None if groups is None else [groups[i] for i in normal]
-        return images, regions, groups
-
-    def _require(self, enough, n_images):
-        if not enough:
-            left_out = f" ({self.n_left_out_} more are anomalous by y)" if self.n_left_out_ else ""
-            raise InvalidImageError(
-                f"{type(self).__name__} was given {n_images} normal image"
-                f"{'' if n_images == 1 else 's'}{left_out} and needs at least 2: one to learn from "
-                "and one, kept out of training, to set the threshold; or pass images for the "
-                "threshold as X_val"
-            )
-
     def _judge_anew(self, X, roi):
         images = self._open(X)
-        regions = Regions(roi, len(images))
+        regions = Regions.given(roi, len(images))
         self.validation_scores_ = self.validation_maxima_ = np.empty(0)
         self._judge_by(self._kept_maps(images), regions)
 
@@ -274,7 +215,7 @@ class BaseImageDetector(JudgesByNormals, ImageDetector):
 
     def _maps(self, images, roi=None):
         """Yield each image's finished map, (H, W), and its score, in order."""
-        return self._assembled(self._map_batches(images), Regions(roi, len(images)))
+        return self._assembled(self._map_batches(images), Regions.given(roi, len(images)))
 
     def _map_batches(self, images):
         return self._batches_through(self._own_maps, images)

@@ -28,7 +28,7 @@ STOREYS = [
     ["maps", "_map_units", "synthesis", "calibration"],
     ["features", "training"],
     ["_modules", "_holdout"],
-    ["_judging"],
+    ["_judging", "_fitting"],
     ["_image_detector"],
     ["base", "growing"],
     ["detectors"],

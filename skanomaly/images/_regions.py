@@ -53,6 +53,15 @@ class Regions:
             raise ValueError(f"roi holds {len(roi)} regions, X {n} images; expected as many")
         self.roi = [_checked(region, i) for i, region in enumerate(roi)]
 
+    @classmethod
+    def given(cls, roi, n):
+        """Those of n images, which may have been made already."""
+        return roi if isinstance(roi, Regions) else cls(roi, n)
+
+    def for_others(self, images):
+        """Those of other images: the one that is for all, or none."""
+        return Regions(self.roi if self.shared else None, len(images))
+
     def subset(self, positions):
         """Those of the images at these positions."""
         return Regions(self.roi, len(positions), self.indices[positions])
