@@ -28,6 +28,8 @@ import re
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, dataclass_transform
 
+import numpy as np
+
 _SECTIONS = ("Parameters", "Attributes")
 
 
@@ -96,6 +98,25 @@ def documented_attributes(cls):
         Empty for other classes, and where Python drops docstrings.
     """
     return frozenset(getattr(cls, "_documented", {}).get("Attributes", ()))
+
+
+def equal_values(value, other):
+    """Whether two values of a parameter are the same, arrays among them.
+
+    Parameters
+    ----------
+    value, other : object
+
+    Returns
+    -------
+    bool
+    """
+    if value is other:
+        return True
+    try:
+        return bool(value == other)
+    except ValueError:  # arrays
+        return bool(np.array_equal(value, other))
 
 
 def _annotate_new_defaults(cls):

@@ -13,7 +13,7 @@ from ._fitting import HoldsOut
 from ._image_detector import ImageDetector
 from ._judging import JudgesByNormals
 from ._modules import fitted_modules, place
-from ._parameters import parameter
+from ._parameters import equal_values, parameter
 from ._sklearn import Interval, Numbers, StrOptions
 from .images import ImageDataset, Regions, resized
 from .maps import SCORE_REDUCTIONS, assemble_maps_by_size, reduce_maps
@@ -164,7 +164,7 @@ class BaseImageDetector(HoldsOut, JudgesByNormals, ImageDetector):
     def _check_parameters(self, what):
         for name, value in self._parameters_that_affect(what).items():
             before = self.fitted_parameters_.get(name, value)
-            if not _equal(value, before):
+            if not equal_values(value, before):
                 self._validate_params()  # a value that can never be used is the first thing to say
                 way_out = (
                     "fit anew" if what == "maps" else "call calibrate with normal images, fit anew"
@@ -281,12 +281,3 @@ class BaseImageDetector(HoldsOut, JudgesByNormals, ImageDetector):
     def _modules_fitted(self):
         """The torch modules among the attributes, skorch nets' included."""
         return fitted_modules(self)
-
-
-def _equal(value, other):
-    if value is other:
-        return True
-    try:
-        return bool(value == other)
-    except ValueError:  # arrays
-        return bool(np.array_equal(value, other))

@@ -13,7 +13,7 @@ from ._checks import (
 from ._conversion import converted
 from ._dataset import MAX_BYTES_IN_MEMORY, ImageBatch, ImageDataset
 from ._files import ImageFiles
-from ._lazy import LazyImages
+from ._lazy import LazyImages, taken
 from ._listing import IMAGE_SUFFIXES
 from ._reading import read_image, read_size
 from ._regions import Regions
@@ -43,5 +43,6 @@ __all__ = [
     "resized",
     "seen_pixels",
     "stack",
+    "taken",
     "to_array",
 ]

@@ -40,3 +40,20 @@ class LazyImages(Sequence):
     @abstractmethod
     def _subset(self, indices):
         """Those at an array of positions."""
+
+
+def taken(X, indices):
+    """Images of a batch at an array of positions, lazily where it is lazy.
+
+    Parameters
+    ----------
+    X : batch of images, as `check_images` gives it
+    indices : array of int
+
+    Returns
+    -------
+    batch of images
+    """
+    if isinstance(X, (LazyImages, np.ndarray)):
+        return X[indices]
+    return [X[i] for i in indices]

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._parameters import DeclaredParameters
 from .._validation import image_labels
 from ..exceptions import InvalidImageError
-from ..images import LazyImages, check_images, path_of, to_array
+from ..images import LazyImages, check_images, path_of, taken, to_array
 from ._placement import Placement
 
 
@@ -149,9 +149,7 @@ class TransformedImages(LazyImages):
         return self.placed(i)[0]
 
     def _subset(self, indices):
-        if isinstance(self.X, (LazyImages, np.ndarray)):
-            return TransformedImages(self.X[indices], self.transformer)
-        return TransformedImages([self.X[i] for i in indices], self.transformer)
+        return TransformedImages(taken(self.X, indices), self.transformer)
 
     def __repr__(self):
         return f"TransformedImages({len(self)} images, {self.transformer!r})"

@@ -1,0 +1,175 @@
+"""A detector behind a transformer of images, whose maps are of the original images."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from .._image_detector import ImageDetector
+from .._parameters import parameter
+from .._sklearn import HasMethods
+from .._validation import image_labels
+from ..images import Regions, check_images
+from ._placed_images import PlacedImages, PlacedRegions
+from ._wrapping import check_unchanged, with_parameters_of
+
+
+def _grows(estimator):
+    return hasattr(estimator.detector, "partial_fit")
+
+
+class TransformedImageDetector(ImageDetector):
+    """Let a detector see transformed images, and give its maps on the original ones.
+
+    The transformer learns from the normal images, and the detector from what it makes of them.
+    Regions of interest are taken to the transformed images, and maps are brought back, so that
+    `roi`, masks, maps and regions found in them are all in the coordinates of the original
+    images, whatever size and place the detector sees them in. A `Pipeline` cannot do that: its
+    maps are of what its last step sees.
+
+    Parameters
+    ----------
+    transformer : transformer of images
+        Of `skanomaly.preprocessing`, or a `Pipeline` of such, or another one that keeps pixels in
+        their places. It is cloned.
+    detector : detector of images
+        It is cloned. All that concerns scores and thresholds is its own, such as
+        ``detector__false_alarm_rate``.
+
+    Attributes
+    ----------
+    transformer_ : transformer
+        The fitted one.
+    detector_ : detector
+        The fitted one. What else it has found, `offset_` and others, can be asked of the
+        composite, too.
+
+    See Also
+    --------
+    skanomaly.preprocessing : The transformers.
+    TiledDetector : Parts of large images in full resolution.
+
+    Notes
+    -----
+    Pixels of the original image that the transformer drops get the smallest value of the map.
+    Pixels that it makes up, as beyond the border of an image that `Align` turned, do not count.
+    The transformer learns from the images that set the threshold, too.
+
+    Examples
+    --------
+    >>> from skanomaly import PaDiM, TransformedImageDetector
+    >>> from skanomaly.datasets import make_texture_defects
+    >>> from skanomaly.preprocessing import Crop
+    >>> X = make_texture_defects("brick", n_normal=20, random_state=0).images
+    >>> padim = PaDiM(image_size=64, n_features=10, random_state=0)
+    >>> detector = TransformedImageDetector(Crop((20, 20, 100, 120)), padim).fit(X)
+    >>> detector.transform(X[:2]).shape
+    (2, 128, 128)
+    """
+
+    transformer: object = parameter(MISSING, HasMethods(["fit", "transform"]), kw_only=False)
+    detector: object = parameter(MISSING, HasMethods(["fit", "detect", "calibrate"]), kw_only=False)
+
+    @available_if(_grows)
+    def partial_fit(self, X, y=None, *, roi=None):
+        """Take further normal images into account, if the detector can.
+
+        The transformer stays as it is.
+
+        Parameters
+        ----------
+        X : batch of images
+            As for `fit`; one is enough.
+        y : None, labels or masks
+            As for `fit`.
+        roi : array of bool, sequence of such, or None, default=None
+            As for `fit`.
+
+        Returns
+        -------
+        self
+        """
+        if not hasattr(self, "detector_"):
+            return self.fit(X, y, roi=roi)
+        self._validate_params()
+        updated = self._as_it_is()
+        placed, regions = updated._placed_with_regions(X, roi)
+        updated.detector_.partial_fit(placed, _labels(y, len(placed)), roi=regions)
+        self._become(updated)
+        return self
+
+    def _validate_params(self):
+        super()._validate_params()
+        if not isinstance(self.detector, ImageDetector):
+            raise ValueError(
+                f"detector is a {type(self.detector).__name__}, expected a detector of images; "
+                "put others, with what comes before them, into a Pipeline"
+            )
+
+    def _fit(self, X, y, roi, groups, X_val):
+        X = check_images(X)
+        labels = _labels(y, len(X))
+        self.transformer_ = clone(self.transformer).fit(X, labels)
+        placed, regions = self._placed_with_regions(X, roi)
+        validation = None if X_val is None else self._open(X_val)
+        self.detector_ = clone(self.detector)
+        self.detector_.fit(placed, labels, roi=regions, groups=groups, X_val=validation)
+
+    def _placed_with_regions(self, X, roi):
+        placed = self._open(X)
+        return placed, PlacedRegions(Regions.given(roi, len(placed)), placed)
+
+    def _as_it_is(self, *checked):
+        now = self._copied()
+        check_is_fitted(now, "detector_")
+        check_unchanged(now.transformer, now.transformer_, "transformer")
+        now.detector_ = with_parameters_of(now.detector, now.detector_)._as_it_is(*checked)
+        return now
+
+    def _open(self, X):
+        X = check_images(X)
+        return PlacedImages(X, self.transformer_.transform(X))
+
+    def _maps(self, images, roi=None):
+        inner, regions = self.detector_, Regions.given(roi, len(images))
+        of_new = inner._maps(inner._open(images), PlacedRegions(regions, images))
+        for i, (anomaly_map, score) in enumerate(of_new):
+            placement = images.placement(i)
+            images.forget(i)
+            found = placement.on_old(anomaly_map)
+            region = regions.of(i, placement.old_size)
+            if region is not None:
+                found = np.where(region, found, found[region].min())
+            yield found, score
+
+    def _scores(self, X, roi):
+        return self.detector_._scores(*self._placed_with_regions(X, roi))
+
+    def _set_thresholds(self):
+        self.detector_._set_thresholds()
+
+    def _judge_anew(self, X, roi):
+        self.detector_._judge_anew(*self._placed_with_regions(X, roi))
+
+    def _seed_of_ties(self):
+        return self.detector_._seed_of_ties()
+
+    def __getattr__(self, name):
+        if name.endswith("_") and not name.startswith("_") and name != "detector_":
+            found = vars(self).get("detector_")
+            if found is not None:
+                return getattr(found, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def batch_size(self):
+        """Images that are scored at once."""
+        return self.detector.batch_size
+
+
+def _labels(y, n):
+    return None if y is None else image_labels(y, n=n)
