@@ -10,8 +10,10 @@ import torch
 
 from ._holdout import warn_of_few, warn_of_one
 from ._map_units import KeptMaps, MapMoments, in_units, joined, with_regions
+from ._parameters import equal_values
 from .calibration import quantile_of_new
 from .exceptions import NonFiniteMapError
+from .images import Regions
 
 # The oldest give way, so that a stream without end needs no memory without end.
 MAX_SCORES_KEPT = 10_000
@@ -106,3 +108,30 @@ class JudgesByNormals:
     def _sided(self, deviations):
         """What counts of deviations from the mean: those above it, unless a method says more."""
         return deviations
+
+    def _judge_anew(self, X, roi):
+        images = self._open(X)
+        regions = Regions.given(roi, len(images))
+        self.validation_scores_ = self.validation_maxima_ = np.empty(0)
+        self._judge_by(self._kept_maps(images), regions)
+
+    def _check_parameters(self, what):
+        for name, value in self._parameters_that_affect(what).items():
+            before = self.fitted_parameters_.get(name, value)
+            if not equal_values(value, before):
+                self._validate_params()  # a value that can never be used is the first thing to say
+                way_out = (
+                    "fit anew" if what == "maps" else "call calibrate with normal images, fit anew"
+                )
+                raise ValueError(
+                    f"{name} of {type(self).__name__} is {value!r} and was {before!r} when the "
+                    f"threshold was set; {way_out}, or set it back"
+                )
+
+    def _parameters_that_affect(self, *what):
+        """Values of the parameters that are declared to affect one of these, by name."""
+        return {
+            name: value
+            for name, value in self.get_params(deep=False).items()
+            if self._affects.get(name) in what
+        }

@@ -25,8 +25,9 @@ class KeptMaps:
 
     Parameters
     ----------
-    batches : iterable of (maps, sizes)
-        Maps, a tensor (n, h_k, w_k) or several, and the images' own sizes.
+    batches : iterable of (maps, sizes, ...)
+        Maps, a tensor (n, h_k, w_k) or several, the images' own sizes, and what else belongs
+        to them.
     anew : callable
         Gives the same stream once more.
     """
@@ -42,14 +43,15 @@ class KeptMaps:
 
     def _first_time(self):
         n_bytes = 0
-        for maps, sizes in self.batches:
+        for batch in self.batches:
+            maps = batch[0]
             parts = (maps,) if isinstance(maps, torch.Tensor) else maps
             n_bytes += sum(phi.nbytes for phi in parts)
             if n_bytes > MAX_BYTES_KEPT:
                 self.kept = None
             if self.kept is not None:
-                self.kept.append((maps, sizes))
-            yield maps, sizes
+                self.kept.append(batch)
+            yield batch
         self.is_complete = True
 
 

@@ -13,7 +13,7 @@ from ._fitting import HoldsOut
 from ._image_detector import ImageDetector
 from ._judging import JudgesByNormals
 from ._modules import fitted_modules, place
-from ._parameters import equal_values, parameter
+from ._parameters import parameter
 from ._sklearn import Interval, Numbers, StrOptions
 from .images import ImageDataset, Regions, resized
 from .maps import SCORE_REDUCTIONS, assemble_maps_by_size, reduce_maps
@@ -145,6 +145,8 @@ class BaseImageDetector(HoldsOut, JudgesByNormals, ImageDetector):
 
     _small_parameters: ClassVar[dict] = {"image_size": 64}
     _holds_out_in_turn: ClassVar[bool] = False
+    # Whether what is learnt of a place holds for that place of an image alone.
+    _models_positions: ClassVar[bool] = False
 
     def _fit_images(self, images, validation):
         raise NotImplementedError("a detector implements _fit_images")
@@ -154,25 +156,6 @@ class BaseImageDetector(HoldsOut, JudgesByNormals, ImageDetector):
 
     def _prepare_export(self):
         """Bring a copy that is to be exported into a form that can be; nothing by default."""
-
-    def _judge_anew(self, X, roi):
-        images = self._open(X)
-        regions = Regions.given(roi, len(images))
-        self.validation_scores_ = self.validation_maxima_ = np.empty(0)
-        self._judge_by(self._kept_maps(images), regions)
-
-    def _check_parameters(self, what):
-        for name, value in self._parameters_that_affect(what).items():
-            before = self.fitted_parameters_.get(name, value)
-            if not equal_values(value, before):
-                self._validate_params()  # a value that can never be used is the first thing to say
-                way_out = (
-                    "fit anew" if what == "maps" else "call calibrate with normal images, fit anew"
-                )
-                raise ValueError(
-                    f"{name} of {type(self).__name__} is {value!r} and was {before!r} when the "
-                    f"threshold was set; {way_out}, or set it back"
-                )
 
     def _need_size(self, n_pixels, *parts):
         """Have smaller images refused when they are read, and a smaller `image_size` at once."""
@@ -194,14 +177,6 @@ class BaseImageDetector(HoldsOut, JudgesByNormals, ImageDetector):
         self.required_size_ = size if self.image_size is None else None
         for part in parts:
             part.required_size = self.required_size_
-
-    def _parameters_that_affect(self, *what):
-        """Values of the parameters that are declared to affect one of these, by name."""
-        return {
-            name: value
-            for name, value in self.get_params(deep=False).items()
-            if self._affects.get(name) in what
-        }
 
     def _open(self, X, n_channels=None):
         return ImageDataset(

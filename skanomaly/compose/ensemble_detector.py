@@ -302,6 +302,10 @@ class EnsembleDetector(GrowingDetector, Composition):
         return all(member._holds_out_in_turn for _, member in self.detectors)
 
     @property
+    def _models_positions(self):
+        return any(member._models_positions for _, member in self.detectors)
+
+    @property
     def _not_exportable(self):
         reasons = ((name, getattr(d, "_not_exportable", None)) for name, d in self.detectors)
         return next((f"of its member {name}: {reason}" for name, reason in reasons if reason), None)

@@ -85,6 +85,7 @@ class MedianDifference(BaseImageDetector):
     smoothing = 2.0
 
     _holds_out_in_turn = True
+    _models_positions = True
 
     def _fit_images(self, images, validation):
         self._need_one_size(images, validation)

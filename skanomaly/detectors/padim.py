@@ -85,6 +85,7 @@ class PaDiM(OnePassDetector):
 
     _grown = ("gaussian_",)
     _small_parameters = {"n_features": 20}
+    _models_positions = True
 
     def _begin(self, images, validation):
         self._need_one_size(images, validation)

@@ -25,6 +25,7 @@ from ._checks import (
 )
 from ._files import ImageFiles
 from ._lazy import LazyImages
+from ._reading import read_size
 from ._resizing import as_pixels, seen_pixels
 from ._spill import TensorFile
 
@@ -119,6 +120,33 @@ class ImageDataset:
 
     def __getitem__(self, i):
         return self._as_pixels(self._seen(i)[0])
+
+    def as_stored(self, i):
+        """Image i as it is: array (H, W, C) of its own dtype.
+
+        Raises
+        ------
+        InvalidImageError
+            If it cannot be used; it names the image.
+        """
+        return self._read(i)
+
+    def path_at(self, i):
+        """The file of image i, or None if it comes from none."""
+        index = int(self.indices[i])
+        return self.X.path_at(index) if isinstance(self.X, LazyImages) else path_of(self.X[index])
+
+    def size_of(self, i):
+        """Height and width of image i itself; of a file only its head is read."""
+        index = int(self.indices[i])
+        if isinstance(self.X, np.ndarray):
+            return self.X.shape[1:3]
+        path = self.X.paths[index] if isinstance(self.X, ImageFiles) else path_of(self.X[index])
+        try:
+            return to_array(self.X[index]).shape[:2] if path is None else read_size(path)
+        except InvalidImageError as error:
+            path = error.path if path is None else path
+            raise InvalidImageError(error.reason, index=index, path=path) from error.__cause__
 
     def batches(self, batch_size, n_jobs=None):
         """Stream the images in order.
@@ -227,9 +255,6 @@ class ImageDataset:
                 digest.update(repr(found).encode())
         return digest.hexdigest()
 
-    def _path_at(self, index):
-        return self.X.path_at(index) if isinstance(self.X, LazyImages) else None
-
     def _moved_to_file(self, images, n_bytes):
         """The images in a file, which has room for all if they are of one size."""
         file = TensorFile(0 if self.image_size is None else n_bytes * len(self))
@@ -278,7 +303,8 @@ class ImageDataset:
         index = int(self.indices[i])
         path = None
         try:
-            path = self._path_at(index)
+            if isinstance(self.X, LazyImages):
+                path = self.X.path_at(index)
             item = self.X[index]
             path = path_of(item) if path is None else path
             image = to_array(item)
@@ -288,6 +314,7 @@ class ImageDataset:
             return image
         except InvalidImageError as error:
             path = error.path if path is None else path
+            index = self.X.index_of(index) if isinstance(self.X, LazyImages) else index
             raise InvalidImageError(error.reason, index=index, path=path) from error.__cause__
 
     def _seen(self, i):

@@ -26,6 +26,10 @@ class LazyImages(Sequence):
         """The file of image i, or None if it comes from none."""
         return None
 
+    def index_of(self, i):
+        """The number that errors call image i by."""
+        return i
+
     def __getitem__(self, key):
         if isinstance(key, tuple):  # scikit-learn indexes arrays with (indices, ...)
             (key,) = (part for part in key if part is not Ellipsis)
