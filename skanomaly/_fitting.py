@@ -20,6 +20,9 @@ from ._validation import image_labels
 from .exceptions import InvalidImageError
 from .images import Regions
 
+# Where an image is seen, in pixels from the corner of itself with a border of one.
+SHIFTS = (1, 1), (0, 1), (2, 1), (1, 0), (1, 2)
+
 
 class HoldsOut:
     """The part of a detector that keeps images out of training, and has the others learnt from.
@@ -99,9 +102,8 @@ class HoldsOut:
         if folds:
             self._judge_by(maps, regions.subset(order))
         else:
-            maps, sizes = self._maps_of_shifted(images)
-            of_each = regions.subset([0] * len(sizes))
-            self._judge_by([(maps, sizes)], of_each, provisional=True)
+            maps, of_each = self._maps_of_shifted(images), regions.subset([0] * len(SHIFTS))
+            self._judge_by(maps, of_each, provisional=True)
 
     def _maps_of_shifted(self, images):
         """Maps of an image and of itself moved by a pixel: the least that others differ by."""
@@ -109,7 +111,6 @@ class HoldsOut:
         pixels, (size,) = next(images.batches(1))
         height, width = pixels.shape[2:]
         wider = F.pad(pixels, (1, 1, 1, 1), mode="replicate")
-        shifts = [(1, 1), (0, 1), (2, 1), (1, 0), (1, 2)]
-        shifted = [wider[:, :, y : y + height, x : x + width] for y, x in shifts]
+        shifted = [wider[:, :, y : y + height, x : x + width] for y, x in SHIFTS]
         with torch.inference_mode():
-            return self._compute_maps(torch.cat(shifted).to(self._device)), [size] * len(shifts)
+            return [(self._compute_maps(torch.cat(shifted).to(self._device)), [size] * len(SHIFTS))]

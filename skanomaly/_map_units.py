@@ -34,14 +34,15 @@ class KeptMaps:
 
     def __init__(self, batches, anew):
         self.batches, self.anew = batches, anew
-        self.kept, self.is_complete = [], False
+        self.kept, self.is_complete, self.has_begun = [], False, False
 
     def __iter__(self):
-        if self.is_complete:
-            return iter(self.anew() if self.kept is None else self.kept)
-        return self._first_time()
+        if not self.has_begun:
+            return self._first_time()
+        return iter(self.kept if self.is_complete and self.kept is not None else self.anew())
 
     def _first_time(self):
+        self.has_begun = True
         n_bytes = 0
         for batch in self.batches:
             maps = batch[0]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
-from .._fitting import HoldsOut
+from .._fitting import SHIFTS, HoldsOut
 from .._image_detector import ImageDetector
 from .._judging import JudgesByNormals
 from .._map_units import KeptMaps, MapMoments
@@ -89,7 +89,7 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
     map_threshold_ : float
         Map value that `false_alarm_rate` of new normal images exceed somewhere.
     is_provisional_ : bool
-        Always False.
+        Whether `validation_scores_` are of a single training image, moved by a pixel.
     n_channels_in_ : int
         Channels of the images seen in `fit`.
     n_left_out_ : int
@@ -153,9 +153,12 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
         regions = WholeRegions(Regions.given(roi, len(images)), images)
         return super()._normal_images(X, y, regions, groups)
 
-    def _fit_on_few(self, images, *others):
-        self._require(len(images) > 1, len(images))
-        super()._fit_on_few(images, *others)
+    def _maps_of_shifted(self, images):
+        image = images.as_stored(0)
+        wider = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
+        height, width = image.shape[:2]
+        shifted = [wider[y : y + height, x : x + width] for y, x in SHIFTS]
+        return self._kept_maps(self._open(shifted))
 
     def _fit_images(self, images, validation):
         self.tiled_size_ = images.size_of(0) if self.position == "own" else None
@@ -204,16 +207,16 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
     def _judge_by(self, maps, regions, provisional=False):
         maps = maps if isinstance(maps, BranchMaps) else BranchMaps.sorted(maps)
         if self.coarse_ is not None:
-            self._find_scales(self._judging_maps(maps, regions), regions)
+            self._find_scales(self._judging_maps(maps, regions, provisional), regions)
         self.is_provisional_ = False
-        found = enumerate(self._judging_maps(maps, regions))
+        found = enumerate(self._judging_maps(maps, regions, provisional))
         finished = (self._finished(*pair, regions, i) for i, pair in found)
-        self._add_validation(finished, regions)
+        self._add_validation(finished, regions, provisional)
 
     def _assembled(self, finished, regions):
         return finished
 
-    def _judging_maps(self, maps, regions):
+    def _judging_maps(self, maps, regions, provisional):
         """Maps by tiles and of whole images, or None, in units that each has no part in."""
         grids = [self._grid(regions.size(i)) for i in range(len(regions))]
         chosen = [_chosen(grid, regions, i) for i, grid in enumerate(grids)]
@@ -221,17 +224,19 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
         for branch, detector in enumerate(self.detectors_):
             at = branch if self.position == "own" else None
             of_tiles = TileRegions(regions, places_of(grids, at=at), grids)
-            batches = detector._set_units(maps.of[branch], of_tiles)
+            batches = detector._set_units(maps.of[branch], of_tiles, provisional)
             counted = np.array([of_tiles.counts(i) for i in range(len(of_tiles.places))])
             batches, of_tiles = _only(batches, counted), of_tiles.subset(np.flatnonzero(counted))
             sources.append(detector._assembled(batches, of_tiles))
         whole = repeat((None, None))
         if self.coarse_ is not None:
-            batches = self.coarse_._set_units(maps.of[COARSE], regions)
+            batches = self.coarse_._set_units(maps.of[COARSE], regions, provisional)
             whole = self.coarse_._assembled(batches, regions)
         for grid, of_image in zip(grids, chosen):
             rows = list(bands(grid, of_image, self._in_turn(sources, of_image)))
             yield np.concatenate(rows), next(whole)[0]
+        for source in sources:  # to its end, so that its maps are kept
+            next(source, None)
 
     def _in_turn(self, sources, chosen):
         """The maps of an image's tiles, each from the detector of its place."""

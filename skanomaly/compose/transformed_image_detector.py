@@ -166,6 +166,10 @@ class TransformedImageDetector(ImageDetector):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
+    def _holds_out_in_turn(self):
+        return self.detector._holds_out_in_turn
+
+    @property
     def batch_size(self):
         """Images that are scored at once."""
         return self.detector.batch_size
