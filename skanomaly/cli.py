@@ -350,9 +350,9 @@ def _load(path, trust_pickle):
             f"{path} is no model: neither of skanomaly fit, skanomaly.save or export_onnx, nor a "
             "pickle"
         )
-    from .base import BaseImageDetector
+    from ._image_detector import ImageDetector
 
-    if not isinstance(detector, BaseImageDetector):
+    if not isinstance(detector, ImageDetector):
         raise _UsageError(f"{path} holds a {type(detector).__name__}, expected a detector")
     if not hasattr(detector, "offset_"):
         raise _UsageError(f"{path} holds a {type(detector).__name__} that is not fitted; fit it")

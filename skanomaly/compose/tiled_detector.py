@@ -117,13 +117,13 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
     (2, 256, 256)
     """
 
-    detector: object = parameter(MISSING, HasMethods(["fit", "detect"]), kw_only=False)
+    detector: object = parameter(MISSING, HasMethods(["fit"]), kw_only=False)
     tile_size: int | tuple[int, int] = parameter(
         512, Interval(Integral, 1, None, closed="left"), Numbers(Integral, 1, length=2)
     )
     overlap: float = parameter(0.25, Interval(Real, 0, 1, closed="left"))
     position: str = parameter("shared", StrOptions({"shared", "own"}))
-    coarse: object = parameter(None, HasMethods(["fit", "detect"]), None)
+    coarse: object = parameter(None, HasMethods(["fit"]), None)
 
     _not_exportable = (
         "a file's graph takes an image whole, and this one cuts it; export detectors_[0], and cut "

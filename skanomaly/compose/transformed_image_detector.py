@@ -72,7 +72,7 @@ class TransformedImageDetector(ImageDetector):
     """
 
     transformer: object = parameter(MISSING, HasMethods(["fit", "transform"]), kw_only=False)
-    detector: object = parameter(MISSING, HasMethods(["fit", "detect", "calibrate"]), kw_only=False)
+    detector: object = parameter(MISSING, HasMethods(["fit"]), kw_only=False)
 
     @available_if(_grows)
     def partial_fit(self, X, y=None, *, roi=None):
@@ -164,6 +164,14 @@ class TransformedImageDetector(ImageDetector):
             if found is not None:
                 return getattr(found, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def _not_exportable(self):
+        kinds = type(self.transformer_).__name__, type(self.detector_).__name__
+        return (
+            f"its {kinds[0]} changes images before {kinds[1]} sees them, which cannot be in the "
+            "file; export detector_, with images as transformer_ gives them"
+        )
 
     @property
     def _holds_out_in_turn(self):

@@ -18,7 +18,7 @@ MAX_VALUES = 4_000_000
 MAX_BYTES = 2**28
 
 # Where classes of the project may come from, and which of PyTorch's may be built.
-_MODULES = re.compile(r"skanomaly\.((detectors|compose|features)\.\w+|synthesis)")
+_MODULES = re.compile(r"skanomaly\.((detectors|compose|features|preprocessing)\.\w+|synthesis)")
 LAYERS = (
     *("BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "GELU"),
     *("GroupNorm", "Identity", "LayerNorm", "LeakyReLU", "Linear", "ModuleList", "ReLU"),

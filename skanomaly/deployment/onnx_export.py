@@ -13,8 +13,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from .._atomic import replaced
+from .._image_detector import ImageDetector
 from .._unwrap import steps_of
-from ..base import BaseImageDetector
 from ..compose.flattened_images import FlattenedImages
 from ..exceptions import ExportError
 from ..images import range_of
@@ -133,7 +133,7 @@ def _exportable(estimator):
             "images as that one sees them, of image_shape_, enlarged to min_side, in the "
             "detector_'s value_range"
         )
-    if not isinstance(detector, BaseImageDetector):
+    if not isinstance(detector, ImageDetector):
         raise ExportError(
             f"{kind} is or ends in a {name}, which is no detector of images that can be exported; "
             "pass a fitted detector, or a search with refit=True"
