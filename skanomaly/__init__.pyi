@@ -20,6 +20,7 @@ from .exceptions import InvalidImageError as InvalidImageError
 from .growing import merge_detectors as merge_detectors
 from .images._files import ImageFiles as ImageFiles
 from .preprocessing.audit import audit_images as audit_images
+from .regions import find_regions as find_regions
 
 __version__: str = ...
 

@@ -33,6 +33,7 @@ FOR_USERS = (
     ".metrics",
     ".plotting",
     ".preprocessing",
+    ".regions",
     ".synthesis",
     ".utils",
 )
