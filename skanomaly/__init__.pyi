@@ -1239,3 +1239,121 @@ class ImageFeatures(OutlierMixin, TransformerMixin, BaseEstimator):
         self,
         X,
     ): ...
+
+class MultiProductDetector(OutlierMixin, TransformerMixin, BaseEstimator):
+    """Fit a detector for each product among images of several, and judge each image by its own."""
+
+    detector: object
+    products_: Any
+    fitted_detectors_: Any
+    detectors_: Any
+    offsets_: Any
+    map_thresholds_: Any
+
+    def __init__(
+        self,
+        detector: object,
+    ) -> None: ...
+    def calibrate(
+        self,
+        X=None,
+        *,
+        product=None,
+        roi=None,
+    ): ...
+    def decision_function(
+        self,
+        X,
+        *,
+        product=None,
+        roi=None,
+    ): ...
+    def detect(
+        self,
+        X,
+        *,
+        product=None,
+        roi=None,
+    ): ...
+    @property
+    def detectors_(self): ...
+    def fit(
+        self,
+        X,
+        y=None,
+        *,
+        product=None,
+        roi=None,
+        groups=None,
+        X_val=None,
+        product_val=None,
+    ): ...
+    def fit_predict(
+        self,
+        X,
+        y=None,
+        *,
+        product=None,
+        roi=None,
+        groups=None,
+        X_val=None,
+        product_val=None,
+    ): ...
+    def fit_transform(
+        self,
+        X,
+        y=None,
+        *,
+        product=None,
+        roi=None,
+        groups=None,
+        X_val=None,
+        product_val=None,
+    ): ...
+    @property
+    def map_thresholds_(self): ...
+    @property
+    def offsets_(self): ...
+    def p_values(
+        self,
+        X,
+        *,
+        product=None,
+        roi=None,
+    ): ...
+    def partial_fit(
+        self,
+        X,
+        y=None,
+        *,
+        product=None,
+        roi=None,
+    ): ...
+    def predict(
+        self,
+        X,
+        *,
+        product=None,
+        roi=None,
+    ): ...
+    def score_samples(
+        self,
+        X,
+        *,
+        product=None,
+        roi=None,
+    ): ...
+    def stream(
+        self,
+        frames,
+        *,
+        product=None,
+        roi=None,
+    ): ...
+    def transform(
+        self,
+        X,
+        *,
+        product=None,
+        roi=None,
+    ): ...

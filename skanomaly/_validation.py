@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 
 _EXPECTED = "a label (+1 normal, -1 anomalous) or a mask (H, W)"
@@ -62,6 +64,61 @@ def _has_defect(name, mask):
     if mask.ndim != 2:
         raise ValueError(f"{name} has shape {mask.shape}, expected a mask (H, W)")
     return _as_binary(mask, f"mask {name}").any()
+
+
+def product_names(product, n, name="product"):
+    """The product of each image.
+
+    Parameters
+    ----------
+    product : str, int, or array-like of such, shape (n,)
+        One for all images, or one for each.
+    n : int
+        How many images there are.
+    name : str, default="product"
+        What an error calls `product`.
+
+    Returns
+    -------
+    list of str, or list of int
+
+    Raises
+    ------
+    ValueError
+        If it is None, holds anything else, both kinds, or is not of length `n`.
+    """
+    if product is None:
+        raise ValueError(
+            f"{name} is None; pass the product of each image, a str or an int. In searches and "
+            "pipelines sklearn.set_config(enable_metadata_routing=True) hands it on, also to the "
+            "scorers of skanomaly.metrics, but not to those of scikit-learn"
+        )
+    if is_product_name(product):
+        return [_plain(product)] * n
+    if np.ndim(product) != 1:
+        raise ValueError(
+            f"{name} has shape {np.shape(product)}, expected a str or an int, or ({n},) of such"
+        )
+    names = list(product)
+    if len(names) != n:
+        raise ValueError(f"{name} is of length {len(names)}, X of length {n}; expected the same")
+    for i, found in enumerate(names):
+        if not is_product_name(found):
+            raise ValueError(f"{name}[{i}] is {found!r}, expected a str or an int")
+        if isinstance(found, str) != isinstance(names[0], str):
+            raise ValueError(
+                f"{name}[{i}] is {found!r} and {name}[0] {names[0]!r}; expected all str or all int"
+            )
+    return [_plain(found) for found in names]
+
+
+def is_product_name(product):
+    """Whether it is the name of one product."""
+    return isinstance(product, (str, Integral)) and not isinstance(product, (bool, np.bool_))
+
+
+def _plain(product):
+    return str(product) if isinstance(product, str) else int(product)
 
 
 def are_masks(y):

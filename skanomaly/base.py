@@ -252,7 +252,7 @@ class BaseImageDetector(
             calibrated._set_thresholds()
         else:
             images = calibrated._open(X)
-            regions = Regions(roi, len(images))
+            regions = _regions(roi, images)
             calibrated.validation_scores_ = calibrated.validation_maxima_ = np.empty(0)
             calibrated._judge_by(calibrated._kept_maps(images), regions)
         self._become(calibrated)
@@ -475,7 +475,7 @@ class BaseImageDetector(
         if X_val is not None:
             validation = self._open(X_val, images.n_channels)
             warn_of_learnt(images, validation)
-            of_validation = Regions(regions.roi if regions.shared else None, len(validation))
+            of_validation = _regions(regions.roi if regions.shared else None, validation)
         elif self._holds_out_in_turn and self.validation_fraction * len(images) < ENOUGH:
             self._fit_on_few(images, regions, groups, random_state, seed)
             return
@@ -494,7 +494,7 @@ class BaseImageDetector(
         """The images that are learnt from, with their regions and groups."""
         self._device  # noqa: B018  a wrong one is an error before images are read
         images = self._open(X)
-        regions = Regions(roi, len(images))
+        regions = _regions(roi, images)
         if groups is not None and len(groups) != len(images):
             raise ValueError(f"groups is of length {len(groups)}, X of length {len(images)}")
         self.n_left_out_ = 0
@@ -602,7 +602,7 @@ class BaseImageDetector(
 
     def _maps(self, images, roi=None):
         """Yield each image's finished map, (H, W), and its score, in order."""
-        return self._assembled(self._map_batches(images), Regions(roi, len(images)))
+        return self._assembled(self._map_batches(images), _regions(roi, images))
 
     def _map_batches(self, images):
         return self._batches_through(self._own_maps, images)
@@ -701,6 +701,11 @@ class BaseImageDetector(
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
         return tags
+
+
+def _regions(roi, images):
+    """Regions of interest of images, which are given for all of a batch if they are a part."""
+    return Regions(roi, len(images.X)).subset(images.indices)
 
 
 def _equal(value, other):

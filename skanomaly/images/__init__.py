@@ -12,6 +12,7 @@ from ._checks import (
 from ._dataset import MAX_BYTES_IN_MEMORY, ImageBatch, ImageDataset
 from ._files import ImageFiles
 from ._listing import IMAGE_SUFFIXES
+from ._part import PartOfBatch
 from ._reading import read_image, read_size
 from ._regions import Regions
 from ._resizing import resized, seen_pixels
@@ -24,6 +25,7 @@ __all__ = [
     "ImageBatch",
     "ImageDataset",
     "ImageFiles",
+    "PartOfBatch",
     "Regions",
     "allocated_array",
     "check_channels",

@@ -24,6 +24,7 @@ from ._checks import (
     to_array,
 )
 from ._files import ImageFiles
+from ._part import PartOfBatch
 from ._resizing import as_pixels, seen_pixels
 from ._spill import TensorFile
 
@@ -91,6 +92,8 @@ class ImageDataset:
         required_size=None,
         indices=None,
     ):
+        if isinstance(X, PartOfBatch):
+            X, indices = X.X, X.indices if indices is None else X.indices[indices]
         self.X = check_images(X)
         self.image_size = checked_image_size(image_size)
         self.value_range = checked_value_range(value_range)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from .._unwrap import unwrap
+from .._unwrap import has_products, steps_of, unwrap
 
 RED, GREEN, BLUE, ORANGE = "#c0392b", "#2e8b57", "deepskyblue", "orange"
 
@@ -26,6 +26,12 @@ def require_matplotlib(caller):
 def unwrap_fitted(estimator, X):
     """The detector inside a fitted Pipeline or search, and X as it reaches it."""
     check_is_fitted(estimator)
+    if has_products(estimator):
+        raise ValueError(
+            f"estimator is or ends in a {type(steps_of(estimator)[1]).__name__}, whose scores and "
+            "maps are in units of each product's own; draw one product, by from_estimator of "
+            "detectors_[name] with its images"
+        )
     return unwrap(estimator, X)
 
 
