@@ -185,7 +185,9 @@ class JudgesByProduct:
             name = next(names)
         except StopIteration:
             raise ValueError(f"product ends before frame {i}; pass one for each frame") from None
-        (name,) = product_names([name], 1)
+        if not is_product_name(name):
+            raise ValueError(f"product[{i}] is {name!r}, expected a str or an int")
+        (name,) = product_names(name, 1)
         members = self._members()
         check_known([name], members, start=i)
         found = self._present(members[name])._frame(i, frame, roi)
