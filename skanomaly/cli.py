@@ -353,7 +353,7 @@ def _load(path, trust_pickle):
     from .base import BaseImageDetector
 
     if not isinstance(detector, BaseImageDetector):
-        has_products = hasattr(detector, "detectors_")
+        has_products = hasattr(type(detector), "offsets_")
         hint = "; save one product's, detectors_[name]" if has_products else ""
         raise _UsageError(f"{path} holds a {type(detector).__name__}, expected a detector{hint}")
     if not hasattr(detector, "offset_"):

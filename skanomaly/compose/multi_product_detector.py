@@ -309,9 +309,9 @@ class MultiProductDetector(
         if isinstance(self.detector, type) or not isinstance(self.detector, BaseImageDetector):
             name = getattr(self.detector, "__name__", type(self.detector).__name__)
             raise ValueError(
-                f"detector is {name}, expected a detector of images, such as PatchCore(); steps "
-                "that change images go before this one, as in make_pipeline(step, "
-                "MultiProductDetector(detector))"
+                f"The 'detector' parameter of {type(self).__name__} must be a detector of images, "
+                f"such as PatchCore(), got {name}; steps that change images go before this one, as "
+                "in make_pipeline(step, MultiProductDetector(detector))"
             )
 
     def _fitted(self, known, X, y, product, roi, groups, validation):

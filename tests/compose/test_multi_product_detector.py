@@ -25,6 +25,7 @@ from skanomaly import (
     HierarchicalFeatureAE,
     ImageFiles,
     InvalidImageError,
+    MedianDifference,
     MultiProductDetector,
     PaDiM,
     PatchCore,
@@ -40,6 +41,7 @@ from skanomaly.exceptions import ExportError, ModelFileError, NonFiniteMapError,
 from skanomaly.images import stack
 from skanomaly.metrics import all_metrics, aupro, aupro_score, image_roc_auc
 from skanomaly.model_selection import NormalKFold
+from skanomaly.utils.estimator_checks import check_detector
 
 METHODS = ("score_samples", "decision_function", "predict", "p_values", "transform")
 
@@ -518,7 +520,7 @@ class TestRefusals:
     )
     def test_what_is_no_detector(self, detector, found):
         X, product = interleaved()
-        with pytest.raises(ValueError, match=f"detector is {found}, expected a detector of images"):
+        with pytest.raises(ValueError, match=f"must be a detector of images, .*, got {found};"):
             MultiProductDetector(detector).fit(X, product=product)
 
 
@@ -585,6 +587,43 @@ def fitted(request, textures):
     product = product if request.param is str else (product == "gravel").astype(int)
     detector = PaDiM(image_size=64, n_features=10, random_state=0)
     return MultiProductDetector(detector).fit(X, product=product), X, product
+
+
+def with_one_product(name):
+    def method(self, *args, **kwargs):
+        return getattr(MultiProductDetector, name)(self, *args, **{"product": "a", **kwargs})
+
+    method.__name__ = name  # by which other processes find it
+    return method
+
+
+class OneProduct(MultiProductDetector):
+    """A detector to which nobody says that there are products, as the common checks do not."""
+
+    _holds_out_in_turn = True
+
+    for method in (
+        "fit",
+        "partial_fit",
+        "fit_predict",
+        "fit_transform",
+        "stream",
+        "detect",
+        *METHODS,
+    ):
+        vars()[method] = with_one_product(method)
+
+    @property
+    def offset_(self):
+        return self.offsets_["a"]
+
+    @property
+    def n_channels_in_(self):
+        return self.detectors_["a"].n_channels_in_
+
+
+def test_with_one_product_it_keeps_the_contract_of_detectors():
+    check_detector(OneProduct(MedianDifference(image_size=32, random_state=0)))
 
 
 class TestKeeping:
