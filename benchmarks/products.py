@@ -75,7 +75,7 @@ def judged(way, detector, train, of_train, tests):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     run_arguments(parser, seeds=[0])
-    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=list(DETECTORS))
+    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=["PatchCore"])
     arguments = parser.parse_args()
     results = Results("products")
     roots = roots_of(arguments, arguments.categories)
