@@ -17,6 +17,7 @@ from skanomaly import (
     PatchLatentSVM,
     PatchReconstruction,
     PatchRestoration,
+    make_ensemble,
 )
 from skanomaly.datasets import make_texture_defects
 from skanomaly.metrics import evaluate
@@ -58,6 +59,26 @@ def evaluation():
     )
     PROCurveDisplay.from_predictions(test.masks, found.maps, name="HFR-AE", ax=right)
     figure.savefig(IMAGES / "curves.png")
+
+
+def regions():
+    """Boxes around what a detector finds."""
+    train = make_texture_defects("brick", split="train", n_normal=100, random_state=0)
+    test = make_texture_defects("brick", split="test", n_normal=4, random_state=1)
+    detector = make_ensemble(image_size=128, random_state=0).fit(train.images)
+    chosen = [np.flatnonzero(test.defect_types == kind)[0] for kind in ("scratch", "spot", "crack")]
+    shown = [0, *chosen]
+    figure = Figure(figsize=(7.4, 9.6), layout="constrained", dpi=100)
+    AnomalyMapDisplay.from_estimator(
+        detector,
+        test.images[shown],
+        test.masks[shown],
+        regions=True,
+        ax=figure.subplots(len(shown), 3, squeeze=False),
+    )
+    path = IMAGES / "regions.png"
+    figure.savefig(path)
+    _quantize(path)
 
 
 def defects():
@@ -155,7 +176,12 @@ def patches():
     _quantize(path)
 
 
-PICTURES = {"evaluation": evaluation, "defects": defects, "patches": patches}
+PICTURES = {
+    "evaluation": evaluation,
+    "regions": regions,
+    "defects": defects,
+    "patches": patches,
+}
 
 
 def main():

@@ -12,6 +12,7 @@ from .images import ImageFiles
 _LAZY = {
     **public_classes("detectors", "compose"),
     "audit_images": "preprocessing.audit",
+    "find_regions": "regions",
     "make_ensemble": "compose.ensemble_detector",
     "merge_detectors": "growing",
     "OnnxDetector": "deployment.onnx_detector",

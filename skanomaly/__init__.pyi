@@ -20,6 +20,7 @@ from .exceptions import InvalidImageError as InvalidImageError
 from .growing import merge_detectors as merge_detectors
 from .images._files import ImageFiles as ImageFiles
 from .preprocessing.audit import audit_images as audit_images
+from .regions import find_regions as find_regions
 
 __version__: str = ...
 
@@ -1237,4 +1238,327 @@ class ImageFeatures(OutlierMixin, TransformerMixin, BaseEstimator):
     def transform(
         self,
         X,
+    ): ...
+
+class MultiProductDetector(OutlierMixin, TransformerMixin, BaseEstimator):
+    """Fit a detector for each product among images of several, and judge each image by its own."""
+
+    detector: object
+    products_: Any
+    fitted_detectors_: Any
+    detectors_: Any
+    offsets_: Any
+    map_thresholds_: Any
+
+    def __init__(
+        self,
+        detector: object,
+    ) -> None: ...
+    def calibrate(
+        self,
+        X=None,
+        *,
+        product=None,
+        roi=None,
+    ): ...
+    def decision_function(
+        self,
+        X,
+        *,
+        product=None,
+        roi=None,
+    ): ...
+    def detect(
+        self,
+        X,
+        *,
+        product=None,
+        roi=None,
+    ): ...
+    @property
+    def detectors_(self): ...
+    def fit(
+        self,
+        X,
+        y=None,
+        *,
+        product=None,
+        roi=None,
+        groups=None,
+        X_val=None,
+        product_val=None,
+    ): ...
+    def fit_predict(
+        self,
+        X,
+        y=None,
+        *,
+        product=None,
+        roi=None,
+        groups=None,
+        X_val=None,
+        product_val=None,
+    ): ...
+    def fit_transform(
+        self,
+        X,
+        y=None,
+        *,
+        product=None,
+        roi=None,
+        groups=None,
+        X_val=None,
+        product_val=None,
+    ): ...
+    @property
+    def map_thresholds_(self): ...
+    @property
+    def offsets_(self): ...
+    def p_values(
+        self,
+        X,
+        *,
+        product=None,
+        roi=None,
+    ): ...
+    def partial_fit(
+        self,
+        X,
+        y=None,
+        *,
+        product=None,
+        roi=None,
+    ): ...
+    def predict(
+        self,
+        X,
+        *,
+        product=None,
+        roi=None,
+    ): ...
+    def score_samples(
+        self,
+        X,
+        *,
+        product=None,
+        roi=None,
+    ): ...
+    def stream(
+        self,
+        frames,
+        *,
+        product=None,
+        roi=None,
+    ): ...
+    def transform(
+        self,
+        X,
+        *,
+        product=None,
+        roi=None,
+    ): ...
+
+class TiledDetector(OutlierMixin, TransformerMixin, BaseEstimator):
+    """Let a detector see large images in tiles, so that small defects are not shrunk away."""
+
+    detector: object
+    tile_size: int | tuple[int, int]
+    overlap: float
+    position: str
+    coarse: object
+    detectors_: Any
+    coarse_: Any
+    branch_means_: Any
+    branch_deviations_: Any
+    tiled_size_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    is_provisional_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        detector: object,
+        *,
+        tile_size: int | tuple[int, int] = 512,
+        overlap: float = 0.25,
+        position: str = 'shared',
+        coarse: object = None,
+    ) -> None: ...
+    def calibrate(
+        self,
+        X=None,
+        *,
+        roi=None,
+    ): ...
+    def decision_function(
+        self,
+        X,
+        *,
+        roi=None,
+    ): ...
+    def detect(
+        self,
+        X,
+        *,
+        roi=None,
+    ): ...
+    def fit(
+        self,
+        X,
+        y=None,
+        *,
+        roi=None,
+        groups=None,
+        X_val=None,
+    ): ...
+    def fit_predict(
+        self,
+        X,
+        y=None,
+        *,
+        roi=None,
+        groups=None,
+        X_val=None,
+    ): ...
+    def fit_transform(
+        self,
+        X,
+        y=None,
+        *,
+        roi=None,
+        groups=None,
+        X_val=None,
+    ): ...
+    def p_values(
+        self,
+        X,
+        *,
+        roi=None,
+    ): ...
+    def predict(
+        self,
+        X,
+        *,
+        roi=None,
+    ): ...
+    def score_samples(
+        self,
+        X,
+        *,
+        roi=None,
+    ): ...
+    def stream(
+        self,
+        frames,
+        *,
+        roi=None,
+    ): ...
+    def transform(
+        self,
+        X,
+        *,
+        roi=None,
+    ): ...
+
+class TransformedImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
+    """Let a detector see transformed images, and give its maps on the original ones."""
+
+    transformer: object
+    detector: object
+    transformer_: Any
+    detector_: Any
+
+    def __init__(
+        self,
+        transformer: object,
+        detector: object,
+    ) -> None: ...
+    @property
+    def batch_size(self): ...
+    def calibrate(
+        self,
+        X=None,
+        *,
+        roi=None,
+    ): ...
+    def decision_function(
+        self,
+        X,
+        *,
+        roi=None,
+    ): ...
+    def detect(
+        self,
+        X,
+        *,
+        roi=None,
+    ): ...
+    def fit(
+        self,
+        X,
+        y=None,
+        *,
+        roi=None,
+        groups=None,
+        X_val=None,
+    ): ...
+    def fit_predict(
+        self,
+        X,
+        y=None,
+        *,
+        roi=None,
+        groups=None,
+        X_val=None,
+    ): ...
+    def fit_transform(
+        self,
+        X,
+        y=None,
+        *,
+        roi=None,
+        groups=None,
+        X_val=None,
+    ): ...
+    def p_values(
+        self,
+        X,
+        *,
+        roi=None,
+    ): ...
+    def partial_fit(
+        self,
+        X,
+        y=None,
+        *,
+        roi=None,
+    ): ...
+    def predict(
+        self,
+        X,
+        *,
+        roi=None,
+    ): ...
+    def score_samples(
+        self,
+        X,
+        *,
+        roi=None,
+    ): ...
+    def stream(
+        self,
+        frames,
+        *,
+        roi=None,
+    ): ...
+    def transform(
+        self,
+        X,
+        *,
+        roi=None,
     ): ...

@@ -59,7 +59,7 @@ class HoldsOut:
         """The images that are learnt from, with their regions and groups."""
         self._device  # noqa: B018  a wrong one is an error before images are read
         images = self._open(X)
-        regions = Regions.given(roi, len(images))
+        regions = Regions.given(roi, images.X)
         if groups is not None and len(groups) != len(images):
             raise ValueError(f"groups is of length {len(groups)}, X of length {len(images)}")
         self.n_left_out_ = 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import warnings
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
@@ -16,6 +18,9 @@ ENOUGH = 20
 
 # Images that are looked at for near-duplicates, and the side of what is compared of them.
 N_LOOKED_AT, SIDE = 8, 16
+
+# What the images that are warned about are of.
+_judged = ContextVar("judged", default="")
 
 _ONE_GROUP = (
     "groups holds one group, of which some images cannot be kept out of training; leave groups "
@@ -105,14 +110,22 @@ def until_enough(folds):
     return folds[: 1 + int(np.searchsorted(totals, ENOUGH))]
 
 
+@contextmanager
+def warnings_name(what):
+    """Context in which warnings say what their images are of."""
+    before = _judged.set(f"{what}: ")
+    try:
+        yield
+    finally:
+        _judged.reset(before)
+
+
 def warn_of_one(*_):
     """Say that one image gives no threshold."""
-    warnings.warn(
+    _warn(
         "one normal image tells nothing of how others differ from it; the threshold comes from "
         "itself, moved by a pixel, and promises nothing. Rank images by score_samples, or pass "
-        "normal ones as X_val or to calibrate",
-        ThresholdWarning,
-        stacklevel=_of_caller(),
+        "normal ones as X_val or to calibrate"
     )
 
 
@@ -128,14 +141,12 @@ def warn_of_few(n_held_out, false_alarm_rate):
         return
     needed = math.ceil(1 / false_alarm_rate)
     lies = "is its score" if n_held_out == 1 else "is extrapolated from their scores"
-    warnings.warn(
+    _warn(
         f"{n_held_out} normal image{'s' if n_held_out > 1 else ''} that had not been learnt from "
         f"can promise that about 1 in {n_held_out + 1} new ones is flagged, not "
         f"false_alarm_rate={false_alarm_rate:g}, for which {needed} or more are needed; the "
         f"threshold {lies}. Fit on more images, or pass {needed} normal ones as X_val or to "
-        "calibrate",
-        ThresholdWarning,
-        stacklevel=_of_caller(),
+        "calibrate"
     )
 
 
@@ -151,11 +162,9 @@ def warn_of_learnt(images, validation):
         return
     some = np.linspace(0, len(images) - 1, N_LOOKED_AT, dtype=int)
     if all(np.array_equal(_thumbnail(images, i), _thumbnail(validation, i)) for i in some):
-        warnings.warn(
+        _warn(
             "X_val holds the images that are learnt from, whose scores are too good, so that the "
-            "threshold will flag far more new images than was asked; pass others, or no X_val",
-            ThresholdWarning,
-            stacklevel=_of_caller(),
+            "threshold will flag far more new images than was asked; pass others, or no X_val"
         )
 
 
@@ -186,13 +195,15 @@ def warn_of_duplicates(images, train, held_out):
     nearest = np.array([min(distance(i, j) for j in pair) for i, pair in zip(some, beside)])
     usual = np.median([distance(i, j) for i in some for j in others if i != j])
     if np.mean(nearest <= 0.1 * usual) > 0.5:
-        warnings.warn(
+        _warn(
             "images kept out of training hardly differ from images beside them that are learnt "
             "from, as shots of one part do, so that the threshold promises too much; say by "
-            "groups= which belong together, or pass images of other parts as X_val or to calibrate",
-            ThresholdWarning,
-            stacklevel=_of_caller(),
+            "groups= which belong together, or pass images of other parts as X_val or to calibrate"
         )
+
+
+def _warn(text):
+    warnings.warn(_judged.get() + text, ThresholdWarning, stacklevel=_of_caller())
 
 
 def _of_caller():

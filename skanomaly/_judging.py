@@ -111,7 +111,7 @@ class JudgesByNormals:
 
     def _judge_anew(self, X, roi):
         images = self._open(X)
-        regions = Regions.given(roi, len(images))
+        regions = Regions.given(roi, images.X)
         self.validation_scores_ = self.validation_maxima_ = np.empty(0)
         self._judge_by(self._kept_maps(images), regions)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -77,6 +78,19 @@ def detect(estimator, X, *, with_maps, **parameters):
     if with_maps and hasattr(detector, "detect"):
         return detector.detect(X, **parameters)
     scores = detector.score_samples(X, **parameters)
-    labels = verdicts(scores, detector.offset_)
+    labels = verdicts(scores, _offset_of(detector, **parameters))
     maps = detector.transform(X, **parameters) if with_maps else None
     return Bunch(scores=scores, labels=labels, maps=maps)
+
+
+def has_products(estimator):
+    """Whether what a pipeline, search or frozen estimator holds has a detector for each product."""
+    return hasattr(steps_of(estimator)[1], "offsets_")
+
+
+def _offset_of(detector, product=None, **_):
+    """The threshold on scores, or that of each image's product."""
+    if product is None:
+        return detector.offset_
+    offsets = detector.offsets_
+    return np.array([offsets[name] for name in product])

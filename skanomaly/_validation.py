@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 
 _EXPECTED = "a label (+1 normal, -1 anomalous) or a mask (H, W)"
@@ -64,6 +66,61 @@ def _has_defect(name, mask):
     return _as_binary(mask, f"mask {name}").any()
 
 
+def product_names(product, n, name="product"):
+    """The product of each image.
+
+    Parameters
+    ----------
+    product : str, int, or array-like of such, shape (n,)
+        One for all images, or one for each.
+    n : int
+        How many images there are.
+    name : str, default="product"
+        What an error calls `product`.
+
+    Returns
+    -------
+    list of str, or list of int
+
+    Raises
+    ------
+    ValueError
+        If it is None, holds anything else, both kinds, or is not of length `n`.
+    """
+    if product is None:
+        raise ValueError(
+            f"{name} is None; pass the product of each image, a str or an int. In searches and "
+            "pipelines sklearn.set_config(enable_metadata_routing=True) hands it on, also to the "
+            "scorers of skanomaly.metrics, but not to those of scikit-learn"
+        )
+    if is_product_name(product):
+        return [_plain(product)] * n
+    if np.ndim(product) != 1:
+        raise ValueError(
+            f"{name} has shape {np.shape(product)}, expected a str or an int, or ({n},) of such"
+        )
+    names = list(product)
+    if len(names) != n:
+        raise ValueError(f"{name} is of length {len(names)}, X of length {n}; expected the same")
+    for i, found in enumerate(names):
+        if not is_product_name(found):
+            raise ValueError(f"{name}[{i}] is {found!r}, expected a str or an int")
+        if isinstance(found, str) != isinstance(names[0], str):
+            raise ValueError(
+                f"{name}[{i}] is {found!r} and {name}[0] {names[0]!r}; expected all str or all int"
+            )
+    return [_plain(found) for found in names]
+
+
+def is_product_name(product):
+    """Whether it is the name of one product."""
+    return isinstance(product, (str, Integral)) and not isinstance(product, (bool, np.bool_))
+
+
+def _plain(product):
+    return str(product) if isinstance(product, str) else int(product)
+
+
 def are_masks(y):
     """Whether an item of `y` is more than a label."""
     return any(np.ndim(item) for item in y)
@@ -107,17 +164,40 @@ def check_masks_and_maps(masks, maps):
         anything but finite numbers; it names the first that does.
     """
     for name, images in (("masks", masks), ("maps", maps)):
-        if not hasattr(images, "__len__") or isinstance(images, (str, bytes)):
-            raise ValueError(
-                f"{name} is a {type(images).__name__}, expected an array (n, H, W) or a sequence "
-                "of (H, W)"
-            )
+        _check_has_length(images, name)
     if len(masks) != len(maps):
         raise ValueError(f"there are {len(masks)} masks and {len(maps)} maps, expected as many")
     if len(masks) == 0:
         raise ValueError("there are no masks and maps, expected at least one")
     pairs = [_check_pair(i, *pair) for i, pair in enumerate(zip(masks, maps))]
     return [mask for mask, _ in pairs], [anomaly_map for _, anomaly_map in pairs]
+
+
+def check_maps(maps):
+    """Maps as a list of arrays, (H, W) each.
+
+    Raises
+    ------
+    ValueError
+        If they are none, one map instead of several, or one holds anything but finite
+        numbers; it names the first that does.
+    """
+    _check_has_length(maps, "maps")
+    if getattr(maps, "ndim", 3) == 2:
+        raise ValueError(
+            f"maps is one map of shape {tuple(maps.shape)}, expected several; pass [maps]"
+        )
+    if len(maps) == 0:
+        raise ValueError("there are no maps, expected at least one")
+    return [_check_map(i, np.asarray(anomaly_map)) for i, anomaly_map in enumerate(maps)]
+
+
+def _check_has_length(images, name):
+    if not hasattr(images, "__len__") or isinstance(images, (str, bytes)):
+        raise ValueError(
+            f"{name} is a {type(images).__name__}, expected an array (n, H, W) or a sequence "
+            "of (H, W)"
+        )
 
 
 def _check_pair(i, mask, anomaly_map):
@@ -127,7 +207,14 @@ def _check_pair(i, mask, anomaly_map):
             f"mask {i} has shape {mask.shape} and map {i} {anomaly_map.shape}, "
             "expected the same (H, W)"
         )
-    mask = _as_binary(mask, f"mask {i}")
+    return _as_binary(mask, f"mask {i}"), _check_map(i, anomaly_map)
+
+
+def _check_map(i, anomaly_map):
+    if anomaly_map.ndim != 2 or anomaly_map.size == 0:
+        raise ValueError(
+            f"map {i} has shape {anomaly_map.shape}, expected (H, W) with one pixel or more"
+        )
     if anomaly_map.dtype.kind not in "buif":
         raise ValueError(f"map {i} holds {anomaly_map.dtype}, expected real numbers")
     if anomaly_map.dtype == bool:
@@ -140,7 +227,7 @@ def _check_pair(i, mask, anomaly_map):
         anomaly_map = anomaly_map.astype(float)
     if anomaly_map.dtype.kind == "f" and not np.isfinite(anomaly_map).all():
         raise ValueError(f"map {i} holds NaN or infinity, expected finite numbers")
-    return mask, anomaly_map
+    return anomaly_map
 
 
 def _as_binary(mask, name):

@@ -190,7 +190,7 @@ class BaseImageDetector(HoldsOut, JudgesByNormals, ImageDetector):
 
     def _maps(self, images, roi=None):
         """Yield each image's finished map, (H, W), and its score, in order."""
-        return self._assembled(self._map_batches(images), Regions.given(roi, len(images)))
+        return self._assembled(self._map_batches(images), Regions.given(roi, images.X))
 
     def _map_batches(self, images):
         return self._batches_through(self._own_maps, images)

@@ -353,7 +353,9 @@ def _load(path, trust_pickle):
     from ._image_detector import ImageDetector
 
     if not isinstance(detector, ImageDetector):
-        raise _UsageError(f"{path} holds a {type(detector).__name__}, expected a detector")
+        has_products = hasattr(type(detector), "offsets_")
+        hint = "; save one product's, detectors_[name]" if has_products else ""
+        raise _UsageError(f"{path} holds a {type(detector).__name__}, expected a detector{hint}")
     if not hasattr(detector, "offset_"):
         raise _UsageError(f"{path} holds a {type(detector).__name__} that is not fitted; fit it")
     return detector

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import skanomaly
-from skanomaly import HierarchicalFeatureAE
+from skanomaly import HierarchicalFeatureAE, MultiProductDetector
 from skanomaly._console import stopping_on_signals
 from skanomaly.cli import main
 from skanomaly.exceptions import InvalidImageError
@@ -222,11 +222,13 @@ def test_pickles_are_not_loaded_unless_trusted(kind, models, new_parts, monkeypa
 def test_models_that_hold_something_else(good_parts, tmp_path, capsys):
     joblib.dump({"a": 1}, tmp_path / "dict")
     skanomaly.save(HierarchicalFeatureAE(), tmp_path / "unfitted")
+    skanomaly.save(MultiProductDetector(HierarchicalFeatureAE()), tmp_path / "products")
     (tmp_path / "damaged").write_bytes((tmp_path / "unfitted").read_bytes()[:-1])
     (tmp_path / "onnx").write_bytes(b"\x08\x01")
     (tmp_path / "cut").write_bytes((tmp_path / "dict").read_bytes()[:-3])
     for name, message in {
         "dict": "holds a dict, expected a detector",
+        "products": "expected a detector; save one product's, detectors_[name]",
         "unfitted": "HierarchicalFeatureAE that is not fitted",
         "damaged": "damaged or cut short",
         "onnx": "onnx",

@@ -25,7 +25,7 @@ STOREYS = [
     ],
     ["_parameters", "_validation"],
     ["images"],
-    ["maps", "_map_units", "synthesis", "calibration"],
+    ["maps", "_map_units", "regions", "synthesis", "calibration"],
     ["features", "training"],
     ["_modules", "_holdout"],
     ["_judging", "_fitting"],

@@ -13,6 +13,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from skanomaly import find_regions
 from skanomaly.images import ImageFiles
 from skanomaly.metrics import aupro_score, pro_curve
 from skanomaly.plotting import (
@@ -72,6 +73,12 @@ def are_red(rgb):
 def outlines(ax):
     """The line pieces that outline a mask, in pixels."""
     return [path.vertices for drawn in ax.collections for path in drawn.get_paths()]
+
+
+def boxes(ax):
+    """(top, left, bottom, right) of the boxes drawn, in the pixels that they enclose."""
+    corners = [box.get_bbox() for box in ax.patches]
+    return [(b.y0 + 0.5, b.x0 + 0.5, b.y1 + 0.5, b.x1 + 0.5) for b in corners]
 
 
 def rendered(ax):
@@ -241,6 +248,31 @@ class TestAnomalyMapDisplay:
         assert not any(outlines(ax) for ax in without.axes_.flat)
         assert without.colorbar_.ax.get_ylabel() == ""
 
+    def test_regions_are_boxed_where_they_are(self):
+        maps, images = np.zeros((3, 20, 30)), np.zeros((3, 20, 30), np.uint8)
+        maps[1, 5:9, 10:16], maps[1, 0, 29], maps[2, 3, 4] = 2.0, 5.0, 1.0  # the last is no more
+        shown = AnomalyMapDisplay.from_predictions(images, maps, threshold=1.0, regions=True)
+        for ax in shown.axes_[1]:
+            assert boxes(ax) == [(0, 29, 1, 30), (5, 10, 9, 16)]
+            assert (ax.get_xlim(), ax.get_ylim()) == ((-0.5, 29.5), (19.5, -0.5))
+        assert not any(boxes(ax) for ax in shown.axes_[[0, 2]].flat)
+        assert "box" in shown.colorbar_.ax.get_ylabel()
+        larger = find_regions(maps, 1.0, min_area=2)
+        shown = AnomalyMapDisplay.from_predictions(images, maps, threshold=None, regions=larger)
+        assert boxes(shown.axes_[1, 0]) == [(5, 10, 9, 16)]
+        shown = AnomalyMapDisplay.from_predictions(images, maps, threshold=1.0)
+        assert not any(boxes(ax) for ax in shown.axes_.flat)
+        assert shown.regions is None
+
+    def test_an_estimators_regions_are_those_above_its_threshold(self, fitted, textures):
+        X, strict = textures[1].images, copy.deepcopy(fitted)
+        strict.set_params(false_alarm_rate=0.49).calibrate()
+        display = AnomalyMapDisplay.from_estimator(strict, X, regions=True)
+        expected = find_regions(strict.transform(X), strict.map_threshold_)
+        drawn = [len(boxes(row[1])) for row in display.axes_]
+        assert drawn == np.bincount(expected.image, minlength=len(X)).tolist()
+        assert sum(drawn) > 0
+
     @pytest.mark.parametrize(
         ("dtype", "white"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1), (float, 1)]
     )
@@ -388,6 +420,9 @@ class TestAnomalyMapDisplay:
             ({"images": []}, "holds no images"),
             ({"threshold": np.nan}, "threshold is nan"),
             ({"kinds": ["image", "heat"]}, "kinds holds 'heat'"),
+            ({"regions": True, "threshold": None}, "regions=True .* pass a threshold"),
+            ({"regions": {"image": []}}, "regions have no top"),
+            ({"regions": find_regions(np.ones((4, 4, 4)), 0)}, "region 3 is of image 3"),
         ],
     )
     def test_errors_name_the_argument(self, changed, message):
@@ -689,6 +724,15 @@ def test_sheet_shows_every_image_above_its_map(textures):
     assert axes[0].images[0].get_clim() == (0, 255)
     assert shown[8] is None
     assert axes[0].title.get_color() != axes[1].title.get_color()
+
+
+def test_sheet_boxes_regions_on_image_and_map():
+    maps = np.zeros((3, 8, 8))
+    maps[1, 2:4, 5:7] = 1.0
+    figure = plot_sheet(np.zeros((3, 8, 8)), maps, regions=find_regions(maps, 0.5), n_columns=3)
+    assert [boxes(ax) for ax in figure.axes[:6]] == 2 * [[], [(2, 5, 4, 7)], []]
+    with pytest.raises(ValueError, match="region 0 is of image 1, and there are 1"):
+        plot_sheet(np.zeros((1, 8, 8)), maps[:1], regions=find_regions(maps, 0.5))
 
 
 @pytest.mark.parametrize("shape", [(4, 16, 16, 3), (4, 16, 16), (4, 16, 16, 1)])

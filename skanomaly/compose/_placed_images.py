@@ -46,6 +46,10 @@ class PlacedImages(LazyImages):
         """The file of image i, or None if it comes from none."""
         return self.X.path_at(i) if isinstance(self.X, LazyImages) else path_of(self.X[i])
 
+    def index_of(self, i):
+        """The number that errors call image i by."""
+        return self.X.index_of(i) if isinstance(self.X, LazyImages) else i
+
     def __len__(self):
         return len(self.X)
 
@@ -86,17 +90,18 @@ class PlacedRegions(Regions):
     regions : Regions
         Of the original images.
     images : PlacedImages
-    indices : array of int or None, default=None
+    positions : array of int or None, default=None
         The images that these are of; None is all.
     """
 
-    def __init__(self, regions, images, indices=None):
+    def __init__(self, regions, images, positions=None):
         self.regions, self.images = regions, images
-        self.indices = np.arange(len(images)) if indices is None else np.asarray(indices)
+        self.positions = np.arange(len(images)) if positions is None else np.asarray(positions)
+        self.indices = regions.indices[self.positions]
 
     def subset(self, positions):
         """Those of the images at these positions."""
-        return PlacedRegions(self.regions, self.images, self.indices[positions])
+        return PlacedRegions(self.regions, self.images, self.positions[positions])
 
     def for_others(self, images):
         """Those of other images, of an `ImageDataset`: the one that is for all, or none."""
@@ -104,16 +109,16 @@ class PlacedRegions(Regions):
 
     def of(self, i, size):
         """That of image i, of a height and width: array (H, W) of bool, or None for all of it."""
-        index = int(self.indices[i])
-        placement = self.images.placement(index)
-        region, covered = self.regions.of(index, placement.old_size), placement.covered()
+        position = int(self.positions[i])
+        placement = self.images.placement(position)
+        region, covered = self.regions.of(position, placement.old_size), placement.covered()
         if region is not None:
             region = placement.on_new(region)
             region = region if covered is None else region & covered
             if not region.any():
                 raise InvalidImageError(
                     "its region of interest lies outside of what the transformer keeps of it",
-                    index=index,
+                    index=int(self.indices[i]),
                 )
             return region
         return covered

@@ -144,7 +144,7 @@ class Tiles(LazyImages):
 
     def index_of(self, i):
         """The number that errors call the image of tile i by."""
-        return int(self.images.indices[self.places[i][0]])
+        return self.images.index_of(self.places[i][0])
 
     def __len__(self):
         return len(self.places)
@@ -205,20 +205,21 @@ class WholeRegions(Regions):
     regions : Regions
     images : ImageDataset
         Of all images that there are regions of.
-    indices : array of int or None, default=None
+    positions : array of int or None, default=None
         The images that these are of; None is all.
     """
 
-    def __init__(self, regions, images, indices=None):
+    def __init__(self, regions, images, positions=None):
         self.regions, self.images = regions, images
-        self.indices = np.arange(len(images)) if indices is None else np.asarray(indices)
+        self.positions = np.arange(len(images)) if positions is None else np.asarray(positions)
+        self.indices = regions.indices[self.positions]
 
     def __len__(self):
         return len(self.indices)
 
     def subset(self, positions):
         """Those of the images at these positions."""
-        return WholeRegions(self.regions, self.images, self.indices[positions])
+        return WholeRegions(self.regions, self.images, self.positions[positions])
 
     def for_others(self, images):
         """Those of other images: the one that is for all, or none."""
@@ -226,11 +227,11 @@ class WholeRegions(Regions):
 
     def size(self, i):
         """Height and width of image i."""
-        return self.images.size_of(int(self.indices[i]))
+        return self.images.size_of(int(self.positions[i]))
 
     def of(self, i, size):
         """That of image i, of a height and width: array (H, W) of bool, or None for all of it."""
-        return self.regions.of(int(self.indices[i]), size)
+        return self.regions.of(int(self.positions[i]), size)
 
 
 class BranchMaps:

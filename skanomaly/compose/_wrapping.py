@@ -28,12 +28,13 @@ def with_parameters_of(declared, fitted):
     """
     if type(declared) is not type(fitted):
         raise ValueError(
-            f"detector is a {type(declared).__name__} and was a {type(fitted).__name__} when the "
-            "threshold was set; fit anew, or set it back"
+            f"detector is a {type(declared).__name__} and was a {type(fitted).__name__} in fit; "
+            "fit anew, or set it back"
         )
     copied = fitted._copied()
     for name, value in declared.get_params(deep=False).items():
-        setattr(copied, name, value)
+        if name != "random_state":  # what it has drawn, is drawn
+            setattr(copied, name, value)
     return copied
 
 

@@ -242,12 +242,12 @@ class EnsembleDetector(GrowingDetector, Composition):
             maps.append(joined(member._maps_of_features(levels[network])))
         return tuple(maps)
 
-    def _judge_by(self, maps, regions, provisional=False):
+    def _set_units(self, maps, regions, provisional=False):
         if self.combination == "p_value":
             self._find_knots(maps, regions)
         else:
             self._find_scales(maps, regions)
-        super()._judge_by(maps, regions, provisional)
+        return super()._set_units(maps, regions, provisional)
 
     def _find_scales(self, maps, regions):
         moments = [MapMoments(per_position=False) for _ in self.detectors_]

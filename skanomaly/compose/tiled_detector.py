@@ -76,8 +76,10 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
         The fitted ones: one, or one for each tile, row by row.
     coarse_ : detector or None
         The fitted one of whole images.
-    branch_means_, branch_deviations_ : ndarray, shape (2,), float64
-        Of the maps of tiles and of whole images, if there are both.
+    branch_means_ : ndarray, shape (2,), float64
+        Of the maps of tiles and of those of whole images, if there are both.
+    branch_deviations_ : ndarray, shape (2,), float64
+        Standard deviations of these.
     tiled_size_ : (int, int) or None
         Height and width that images must have, if each place has its own detector.
     offset_ : float
@@ -150,7 +152,7 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
 
     def _normal_images(self, X, y, roi, groups):
         images = self._open(X)
-        regions = WholeRegions(Regions.given(roi, len(images)), images)
+        regions = WholeRegions(Regions.given(roi, images.X), images)
         return super()._normal_images(X, y, regions, groups)
 
     def _maps_of_shifted(self, images):
@@ -276,7 +278,7 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
         return found, score
 
     def _maps(self, images, roi=None):
-        regions = WholeRegions(Regions.given(roi, len(images)), images)
+        regions = WholeRegions(Regions.given(roi, images.X), images)
         for i, (rows, whole) in enumerate(self._scored(images, regions)):
             found, top = np.empty(regions.size(i), np.float32), 0
             for band in rows:
@@ -288,7 +290,7 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
         if self.score_reduction != "max":
             return super()._scores(X, roi)
         images = self._open(X)
-        regions = WholeRegions(Regions.given(roi, len(images)), images)
+        regions = WholeRegions(Regions.given(roi, images.X), images)
         found = self._scored(images, regions)
         return np.array([self._highest(*pair, regions, i) for i, pair in enumerate(found)])
 
@@ -341,7 +343,7 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
                     f"is {grid.size[0]} x {grid.size[1]} pixels, expected {self.tiled_size_[0]} x "
                     f'{self.tiled_size_[1]} as the others, as position="own" judges each place by '
                     "itself",
-                    index=int(images.indices[i]),
+                    index=images.index_of(i),
                     path=images.path_at(i),
                 )
         return grids
@@ -371,11 +373,11 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
     def _parameters_that_affect(self, *what):
         found = super()._parameters_that_affect(*what)
         for name in ("detector", "coarse"):
+            given = getattr(self, name)
             if name in found:
-                given = getattr(self, name)
                 found[name] = type(given).__name__
-                own = {} if given is None else given._parameters_that_affect(*what)
-                found |= {f"{name}__{key}": value for key, value in own.items()}
+            own = {} if given is None else given._parameters_that_affect(*what)
+            found |= {f"{name}__{key}": value for key, value in own.items()}
         return found
 
     def __getattr__(self, name):

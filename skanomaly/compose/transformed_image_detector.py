@@ -121,7 +121,7 @@ class TransformedImageDetector(ImageDetector):
 
     def _placed_with_regions(self, X, roi):
         placed = self._open(X)
-        return placed, PlacedRegions(Regions.given(roi, len(placed)), placed)
+        return placed, PlacedRegions(Regions.given(roi, placed.X), placed)
 
     def _as_it_is(self, *checked):
         now = self._copied()
@@ -135,7 +135,7 @@ class TransformedImageDetector(ImageDetector):
         return PlacedImages(X, self.transformer_.transform(X))
 
     def _maps(self, images, roi=None):
-        inner, regions = self.detector_, Regions.given(roi, len(images))
+        inner, regions = self.detector_, Regions.given(roi, images.X)
         of_new = inner._maps(inner._open(images), PlacedRegions(regions, images))
         for i, (anomaly_map, score) in enumerate(of_new):
             placement = images.placement(i)

@@ -35,7 +35,7 @@ def save(estimator, path):
 
     Parameters
     ----------
-    estimator : detector, FlattenedImages, ImageFeatures, or Pipeline of such
+    estimator : detector, MultiProductDetector, FlattenedImages, ImageFeatures, or Pipeline of such
         Fitted or not. `callbacks`, `checkpoint` and `memory`, which concern a fit
         on this machine, are saved as None. An estimator of another package can be saved if
         nothing but its parameters and public attributes makes it, and is loaded if its
@@ -70,8 +70,8 @@ def save(estimator, path):
     """
     if not isinstance(estimator, BaseEstimator):
         raise TypeError(
-            f"a {type(estimator).__name__} cannot be saved; pass a detector, FlattenedImages, "
-            "ImageFeatures, or a Pipeline of such"
+            f"a {type(estimator).__name__} cannot be saved; pass a detector, MultiProductDetector, "
+            "FlattenedImages, ImageFeatures, or a Pipeline of such"
         )
     if isinstance(path, (str, bytes, os.PathLike)):
         with replaced(path) as file:

@@ -16,6 +16,7 @@ from .._atomic import replaced
 from .._image_detector import ImageDetector
 from .._unwrap import steps_of
 from ..compose.flattened_images import FlattenedImages
+from ..compose.multi_product_detector import MultiProductDetector
 from ..exceptions import ExportError
 from ..images import range_of
 from ._onnx_file import METADATA_KEY
@@ -132,6 +133,11 @@ def _exportable(estimator):
             "FlattenedImages takes rows, and a file takes images: export its detector_, with "
             "images as that one sees them, of image_shape_, enlarged to min_side, in the "
             "detector_'s value_range"
+        )
+    if isinstance(detector, MultiProductDetector):
+        raise ExportError(
+            "MultiProductDetector holds a detector for each product, and a file one: export "
+            "detectors_[name], with images of that product"
         )
     if not isinstance(detector, ImageDetector):
         raise ExportError(

@@ -15,6 +15,7 @@ from ._dataset import MAX_BYTES_IN_MEMORY, ImageBatch, ImageDataset
 from ._files import ImageFiles
 from ._lazy import LazyImages, taken
 from ._listing import IMAGE_SUFFIXES
+from ._part import PartOfBatch
 from ._reading import read_image, read_size
 from ._regions import Regions
 from ._resizing import resized, seen_pixels
@@ -28,6 +29,7 @@ __all__ = [
     "ImageDataset",
     "ImageFiles",
     "LazyImages",
+    "PartOfBatch",
     "Regions",
     "allocated_array",
     "check_channels",

@@ -23,7 +23,6 @@ from ._checks import (
     range_of,
     to_array,
 )
-from ._files import ImageFiles
 from ._lazy import LazyImages
 from ._reading import read_size
 from ._resizing import as_pixels, seen_pixels
@@ -136,17 +135,24 @@ class ImageDataset:
         index = int(self.indices[i])
         return self.X.path_at(index) if isinstance(self.X, LazyImages) else path_of(self.X[index])
 
+    def index_of(self, i):
+        """The number that errors call image i by."""
+        index = int(self.indices[i])
+        return self.X.index_of(index) if isinstance(self.X, LazyImages) else index
+
     def size_of(self, i):
         """Height and width of image i itself; of a file only its head is read."""
         index = int(self.indices[i])
         if isinstance(self.X, np.ndarray):
             return self.X.shape[1:3]
-        path = self.X.paths[index] if isinstance(self.X, ImageFiles) else path_of(self.X[index])
+        path = self._file_of(index)
         try:
             return to_array(self.X[index]).shape[:2] if path is None else read_size(path)
         except InvalidImageError as error:
-            path = error.path if path is None else path
-            raise InvalidImageError(error.reason, index=index, path=path) from error.__cause__
+            path = self.path_at(i) or error.path
+            raise InvalidImageError(
+                error.reason, index=self.index_of(i), path=path
+            ) from error.__cause__
 
     def batches(self, batch_size, n_jobs=None):
         """Stream the images in order.
@@ -194,7 +200,7 @@ class ImageDataset:
         for i, image in enumerate(self._read_ahead(self._read, batch_size)):
             if image.dtype != dtype:
                 raise InvalidImageError(
-                    f"holds {image.dtype}, expected {dtype}", index=int(self.indices[i])
+                    f"holds {image.dtype}, expected {dtype}", index=self.index_of(i)
                 )
             if waiting and (len(waiting) == batch_size or image.shape != waiting[0].shape):
                 yield np.stack(waiting)
@@ -243,8 +249,7 @@ class ImageDataset:
         """
         digest = hashlib.sha256(repr((self.image_size, self.value_range)).encode())
         for index in map(int, self.indices):
-            is_file = isinstance(self.X, ImageFiles)
-            path = self.X.paths[index] if is_file else path_of(self.X[index])
+            path = self._file_of(index)
             if path is None:
                 image = to_array(self.X[index])
                 digest.update(f"{image.shape} {image.dtype}".encode())
@@ -254,6 +259,9 @@ class ImageDataset:
                 found = os.path.abspath(path), status.st_size, status.st_mtime_ns
                 digest.update(repr(found).encode())
         return digest.hexdigest()
+
+    def _file_of(self, index):
+        return self.X.file_of(index) if isinstance(self.X, LazyImages) else path_of(self.X[index])
 
     def _moved_to_file(self, images, n_bytes):
         """The images in a file, which has room for all if they are of one size."""
@@ -314,7 +322,7 @@ class ImageDataset:
             return image
         except InvalidImageError as error:
             path = error.path if path is None else path
-            index = self.X.index_of(index) if isinstance(self.X, LazyImages) else index
+            index = self.index_of(i)
             raise InvalidImageError(error.reason, index=index, path=path) from error.__cause__
 
     def _seen(self, i):

@@ -131,6 +131,10 @@ class ImageFiles(LazyImages):
         """The path of image i."""
         return self.paths[i]
 
+    def file_of(self, i):
+        """The same, as its content is the image."""
+        return self.paths[i]
+
     def __len__(self):
         return len(self.paths)
 

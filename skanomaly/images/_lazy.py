@@ -26,6 +26,10 @@ class LazyImages(Sequence):
         """The file of image i, or None if it comes from none."""
         return None
 
+    def file_of(self, i):
+        """The file whose content image i is, or None."""
+        return None
+
     def index_of(self, i):
         """The number that errors call image i by."""
         return i

@@ -9,6 +9,7 @@ import numpy as np
 from ..exceptions import InvalidImageError
 from ._arrays import as_array, is_array_like
 from ._checks import check_is_not_masked
+from ._part import PartOfBatch
 
 
 class Regions:
@@ -54,13 +55,17 @@ class Regions:
         self.roi = [_checked(region, i) for i, region in enumerate(roi)]
 
     @classmethod
-    def given(cls, roi, n):
-        """Those of n images, which may have been made already."""
-        return roi if isinstance(roi, Regions) else cls(roi, n)
+    def given(cls, roi, X):
+        """Those of a batch, which may have been made already; of a part, from those of all."""
+        if isinstance(roi, Regions):
+            return roi
+        if isinstance(X, PartOfBatch):
+            return cls(roi, len(X.X)).subset(X.indices)
+        return cls(roi, len(X))
 
     def for_others(self, images):
         """Those of other images: the one that is for all, or none."""
-        return Regions(self.roi if self.shared else None, len(images))
+        return Regions.given(self.roi if self.shared else None, images.X)
 
     def subset(self, positions):
         """Those of the images at these positions."""

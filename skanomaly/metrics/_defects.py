@@ -47,6 +47,7 @@ def describe_defects(masks, maps, contrasts, map_threshold, max_fpr, roi=None):
     pixels = ranked_pixels(masks, maps, by_region=True, roi=roi)
     counts = Counts.of(pixels.defective, pixels.normal)
     area = _counts.area_right_of(counts, max_fpr) / max_fpr
+    map_threshold = np.float64(map_threshold)  # lest it be rounded to the maps' precision
     parts = []
     for i, (mask, anomaly_map) in enumerate(zip(masks, maps)):
         if not mask.any():

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from numbers import Integral
 
 import numpy as np
 from scipy.stats import binomtest
 from sklearn.utils import check_random_state
 
-from .._unwrap import detect, unwrap
+from .._unwrap import detect, has_products, unwrap
 from .._validation import (
     check_fpr_bounds,
     check_masks_and_maps,
     check_max_fpr,
     image_labels,
+    product_names,
 )
 from ..images import Regions
 from ._bootstrap import (
@@ -41,6 +43,7 @@ def evaluate(
     y=None,
     defect_types=None,
     roi=None,
+    product=None,
     max_fpr=0.3,
     fpr_bounds=(1e-5, 1e-4),
     confidence_level=0.95,
@@ -53,7 +56,8 @@ def evaluate(
 
     Parameters
     ----------
-    detector : fitted detector, OnnxDetector, or a Pipeline or search around one
+    detector : fitted detector, OnnxDetector, MultiProductDetector, or a Pipeline or search \
+            around one
     X : batch of images, length n
     masks : array of bool, shape (n, H, W), or sequence of (H, W), or None, default=None
         True where the defect is; for metrics of maps.
@@ -66,6 +70,10 @@ def evaluate(
     roi : array of bool, sequence of such, or None, default=None
         Region of interest, as for the detector, which gets it: pixels outside are not
         counted, and an image whose mask marks pixels outside only is normal.
+    product : array-like of str or int, shape (n,), or one str or int, or None, default=None
+        The product of each image, which a `MultiProductDetector` needs; of any detector the
+        results are then found for each product apart, a row each and one for each of its
+        defect types, and those of all are the mean over products.
     max_fpr : float in (0, 1], default=0.3
         Of `aupro_score`.
     fpr_bounds : (float, float), default=(1e-5, 1e-4)
@@ -100,6 +108,10 @@ def evaluate(
     between a region's mean colour and that of its surroundings, in units of the
     range from black to white.
 
+    Maps and scores of different products are in units of their own, so that no ranking pools
+    them; the shares at the threshold are of all images. Defects by size and contrast are left
+    out if there are products: `evaluate` one product's detector with its images for these.
+
     A bootstrap of few images is too narrow, and where no error was seen at all it has
     nothing to draw from: the interval is then NaN.
 
@@ -119,8 +131,12 @@ def evaluate(
     name = type(detector).__name__
     detector, X = unwrap(detector, X)
     routed = {} if roi is None else {"roi": roi}
-    if masks is None:
-        contrasts, found = None, detect(detector, X, with_maps=False, **routed)
+    names = None
+    if product is not None or has_products(detector):
+        names = np.array(product_names(product, len(labels)), dtype=object)
+        routed |= {"product": names.tolist()} if has_products(detector) else {}
+    if masks is None or names is not None:
+        found = detect(detector, X, with_maps=masks is not None, **routed)
     else:
         contrasts = Contrasts(X, masks, _as_bool(marked), getattr(detector, "value_range", None))
         found = contrasts.beside(lambda X: detect(detector, X, with_maps=True, **routed))
@@ -129,16 +145,34 @@ def evaluate(
     strata = np.where(
         labels == 1, -1, 0 if types is None else np.unique(types, return_inverse=True)[1]
     )
-    weights = draw_weights(strata, n_resamples, rng)
-    scoring = _Scoring(
-        labels, found, masks, outside, weights, max_fpr, fpr_bounds, confidence_level
-    )
-    rows = [scoring.row("all", "", np.ones(len(labels), bool))]
+
+    def scoring_of(at):
+        weights = draw_weights(strata[at], n_resamples, rng)
+        parts = [None if v is None else [v[i] for i in at] for v in (found.maps, masks, outside)]
+        return _Scoring(
+            labels[at],
+            found.scores[at],
+            found.labels[at],
+            *parts,
+            weights,
+            max_fpr,
+            fpr_bounds,
+            confidence_level,
+        )
+
+    if names is not None:
+        places = {str(own): np.flatnonzero(names == own) for own in dict.fromkeys(names)}
+        scorings = {own: scoring_of(at) for own, at in places.items()}
+        rows = [_mean_row(list(scorings.values()))]
+        rows += [scoring.row("product", own) for own, scoring in scorings.items()]
+        if types is not None:
+            for own, scoring in scorings.items():
+                rows += scoring.rows_of_types(types[places[own]], prefix=f"{own}, ")
+        return EvaluationReport(rows, name, confidence_level)
+    scoring = scoring_of(np.arange(len(labels)))
+    rows = [scoring.row("all", "")]
     if types is not None:
-        rows += [
-            scoring.row("defect type", kind, (labels == 1) | (types == kind))
-            for kind in np.unique(types[labels == -1]).tolist()
-        ]
+        rows += scoring.rows_of_types(types)
     if masks is not None and scoring.has_both_kinds_of_pixels:
         threshold = getattr(detector, "map_threshold_", np.nan)
         rows += list(scoring.rows_of_regions(contrasts, threshold))
@@ -149,16 +183,26 @@ class _Scoring:
     """All that the rows of one report share."""
 
     def __init__(
-        self, labels, found, masks, outside, weights, max_fpr, fpr_bounds, confidence_level
+        self,
+        labels,
+        scores,
+        verdicts,
+        maps,
+        masks,
+        outside,
+        weights,
+        max_fpr,
+        fpr_bounds,
+        confidence_level,
     ):
-        self.labels, self.scores, self.flagged = labels, found.scores, found.labels == -1
+        self.labels, self.scores, self.flagged = labels, scores, verdicts == -1
         self.weights = weights
         self.max_fpr, self.fpr_bounds = max_fpr, fpr_bounds
         self.confidence_level = confidence_level
-        self.of_images = Histograms.of_scores(labels, found.scores)
+        self.of_images = Histograms.of_scores(labels, scores)
         self.masks = None
         if masks is not None:
-            self.masks, self.maps = check_masks_and_maps(masks, found.maps)
+            self.masks, self.maps = check_masks_and_maps(masks, maps)
             self.roi = [None if o is None else ~o for o in outside]
             self.of_pixels = Histograms.of_maps(self.masks, self.maps, outside)
             self.n_regions = np.rint(self.of_pixels.region.sum(axis=1)).astype(int)
@@ -167,10 +211,27 @@ class _Scoring:
     def has_both_kinds_of_pixels(self):
         return bool(self.of_pixels.normal.any() and self.of_pixels.defective.any())
 
-    def row(self, group, name, is_member):
+    def row(self, group, name, is_member=None):
+        values = self.overall if is_member is None else self.values(is_member)
+        is_member = slice(None) if is_member is None else is_member
+        labels, flagged = self.labels[is_member], self.flagged[is_member]
+        n_regions = None if self.masks is None else int(self.n_regions[is_member].sum())
+        return _row(group, name, values, labels, flagged, n_regions, self.confidence_level)
+
+    def rows_of_types(self, types, prefix=""):
+        return [
+            self.row("defect type", f"{prefix}{kind}", (self.labels == 1) | (types == kind))
+            for kind in np.unique(types[self.labels == -1]).tolist()
+        ]
+
+    @cached_property
+    def overall(self):
+        return self.values(np.ones(len(self.labels), bool))
+
+    def values(self, is_member):
+        """The value of each metric, and those of the draws."""
         weights = self.weights * is_member
-        labels = self.labels[is_member]
-        values = image_scores(labels, self.scores[is_member])
+        values = image_scores(self.labels[is_member], self.scores[is_member])
         draws = image_scores_of_draws(self.of_images, weights)
         if self.masks is not None:
             members = np.flatnonzero(is_member)
@@ -182,22 +243,7 @@ class _Scoring:
                 fpr_bounds=self.fpr_bounds,
             )
             draws |= scores_of_draws(self.of_pixels, weights, self.max_fpr, self.fpr_bounds)
-        flagged = self.flagged[is_member]
-        return Row(
-            group,
-            name,
-            "",
-            int(np.count_nonzero(labels == 1)),
-            int(np.count_nonzero(labels == -1)),
-            None if self.masks is None else int(self.n_regions[is_member].sum()),
-            {
-                **{
-                    metric: self._estimate(value, draws[metric]) for metric, value in values.items()
-                },
-                "false_alarm_rate": self._share(flagged[labels == 1]),
-                "detection_rate": self._share(flagged[labels == -1]),
-            },
-        )
+        return {metric: (value, draws[metric]) for metric, value in values.items()}
 
     def rows_of_regions(self, contrasts, threshold):
         defects = describe_defects(
@@ -226,20 +272,43 @@ class _Scoring:
         draws = aupro_of_draws(
             self.of_pixels, is_chosen, self.masks, self.maps, self.weights, self.max_fpr
         )
+        value = float(defects.aupro[is_chosen].mean())
         return {
-            "aupro": self._estimate(float(defects.aupro[is_chosen].mean()), draws),
-            "found": self._share(defects.is_found[is_chosen]),
+            "aupro": Estimate(value, *interval(value, draws, self.confidence_level)),
+            "found": _share(defects.is_found[is_chosen], self.confidence_level),
         }
 
-    def _estimate(self, value, draws):
-        return Estimate(value, *interval(value, draws, self.confidence_level))
 
-    def _share(self, is_so):
-        if not len(is_so):
-            return Estimate(np.nan, np.nan, np.nan)
-        found = binomtest(int(np.count_nonzero(is_so)), len(is_so))
-        bounds = found.proportion_ci(confidence_level=self.confidence_level)
-        return Estimate(float(np.mean(is_so)), float(bounds.low), float(bounds.high))
+def _mean_row(scorings):
+    """The row of all images of several products, whose metrics are means over these."""
+    of_each = [s.overall for s in scorings]
+    values = {
+        metric: tuple(np.mean(found, axis=0) for found in zip(*(v[metric] for v in of_each)))
+        for metric in of_each[0]
+    }
+    labels, flagged = (np.concatenate(v) for v in zip(*((s.labels, s.flagged) for s in scorings)))
+    first = scorings[0]
+    n_regions = None if first.masks is None else int(sum(s.n_regions.sum() for s in scorings))
+    return _row("all", "", values, labels, flagged, n_regions, first.confidence_level)
+
+
+def _row(group, name, values, labels, flagged, n_regions, confidence_level):
+    scores = {
+        metric: Estimate(value, *interval(value, draws, confidence_level))
+        for metric, (value, draws) in values.items()
+    }
+    scores["false_alarm_rate"] = _share(flagged[labels == 1], confidence_level)
+    scores["detection_rate"] = _share(flagged[labels == -1], confidence_level)
+    n_normal, n_anomalous = (int(np.count_nonzero(labels == label)) for label in (1, -1))
+    return Row(group, name, "", n_normal, n_anomalous, n_regions, scores)
+
+
+def _share(is_so, confidence_level):
+    if not len(is_so):
+        return Estimate(np.nan, np.nan, np.nan)
+    found = binomtest(int(np.count_nonzero(is_so)), len(is_so))
+    bounds = found.proportion_ci(confidence_level=confidence_level)
+    return Estimate(float(np.mean(is_so)), float(bounds.low), float(bounds.high))
 
 
 def _thirds(values, names):

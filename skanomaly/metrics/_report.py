@@ -26,7 +26,7 @@ class Estimate(NamedTuple):
 class Row(NamedTuple):
     """Scores of one group of images or regions."""
 
-    group: str  #: "all", "defect type", "defect size" or "defect contrast"
+    group: str  #: "all", "product", "defect type", "defect size" or "defect contrast"
     name: str
     extent: str  #: of the sizes or contrasts in the group
     n_normal: int  #: images
@@ -167,6 +167,9 @@ class EvaluationReport:
             f"{self.detector_name}: {overall.n_normal} normal and {overall.n_anomalous} "
             f"anomalous images{n_regions}"
         )
+        n_products = sum(row.group == "product" for row in self.rows)
+        if n_products:
+            caption += f"; metrics are means over {n_products} product{'s'[: n_products > 1]}"
         lines = [[metric, _cell(e.value), _interval(e)] for metric, e in overall.scores.items()]
         yield caption, [["", "value", percent], *lines]
         for group in dict.fromkeys(row.group for row in self.rows[1:]):

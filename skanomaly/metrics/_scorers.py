@@ -8,10 +8,12 @@ import warnings
 import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import average_precision_score, roc_auc_score
-from sklearn.utils.metadata_routing import MetadataRequest
+from sklearn.utils.metadata_routing import UNCHANGED, MetadataRequest
 
-from .._unwrap import detect
-from .._validation import are_masks, check_are_masks, image_labels
+from .._sklearn import safe_indexing
+from .._unwrap import detect, has_products, unwrap
+from .._validation import are_masks, check_are_masks, image_labels, product_names
+from ..images import Regions
 from ._image_scores import (
     detection_rate_at_false_alarm_rate,
     false_alarm_rate_at_detection_rate,
@@ -59,17 +61,19 @@ def make_map_scorer(metric, *, greater_is_better=True, **parameters):
 
 
 class _Scorer:
-    """Base of the scorers: which take a region of interest, if scikit-learn routes one to them."""
+    """Base of the scorers: which take regions and products, if scikit-learn routes such to them."""
 
-    _roi_request = None
+    _roi_request, _product_request = None, True
 
-    def set_score_request(self, *, roi):
-        """Have metadata routing hand regions of interest to the scorer.
+    def set_score_request(self, *, roi=UNCHANGED, product=UNCHANGED):
+        """Have metadata routing hand regions of interest, or products, to the scorer.
 
         Parameters
         ----------
-        roi : bool, str or None
+        roi : bool, str or None, default=UNCHANGED
             True if they are passed as ``roi``, or the name that they are passed under.
+        product : bool, str or None, default=UNCHANGED
+            The same of each image's product; a scorer asks for ``product`` by default.
 
         Returns
         -------
@@ -77,19 +81,63 @@ class _Scorer:
             A copy.
         """
         scorer = copy.copy(self)
-        scorer._roi_request = roi
+        scorer._roi_request = self._roi_request if roi is UNCHANGED else roi
+        scorer._product_request = self._product_request if product is UNCHANGED else product
         return scorer
 
     def get_metadata_routing(self):
         """What the scorer asks scikit-learn's metadata routing for."""
         request = MetadataRequest(owner=self)
         request.score.add_request(param="roi", alias=self._roi_request)
+        request.score.add_request(param="product", alias=self._product_request)
         return request
+
+    def __call__(self, estimator, X, y, roi=None, product=None):
+        """Score an estimator's results on X against y.
+
+        Parameters
+        ----------
+        estimator : fitted detector, or Pipeline that ends in one
+        X : batch of images
+        y : masks or, unless the score is of maps, labels, +1 normal and -1 anomalous
+        roi : array of bool, sequence of such, or None, default=None
+            Region of interest, as for the detector.
+        product : array-like of str or int, shape (n,), or one str or int, or None, default=None
+            The product of each image, as for a `MultiProductDetector`. The score is then the
+            mean of those of each product, whatever the detector, as maps and scores of
+            different products are not to be pooled.
+
+        Returns
+        -------
+        float or dict of str to float
+            NaN, with an `UndefinedMetricWarning`, for what is not defined, also of one product.
+        """
+        if product is None:
+            return self._score(estimator, X, y, **_within(roi))
+        names = np.array(product_names(product, len(X)), dtype=object)
+        image_labels(y, len(names))
+        of_each = has_products(estimator)
+        detector, X = unwrap(estimator, X)
+        regions, scores = Regions(roi, len(names)), []
+        for name in dict.fromkeys(names):
+            at = np.flatnonzero(names == name)
+            routed = _within(regions.roi if regions.shared else _chosen(regions.roi, at))
+            if of_each:
+                routed["product"] = list(names[at])
+            scores.append(self._score(detector, safe_indexing(X, at), _chosen(y, at), **routed))
+        if isinstance(scores[0], dict):
+            return {metric: float(np.mean([s[metric] for s in scores])) for metric in scores[0]}
+        return float(np.mean(scores))
 
 
 def _within(roi):
     """Arguments that hand a region of interest on, if there is one."""
     return {} if roi is None else {"roi": roi}
+
+
+def _chosen(values, at):
+    """Those at some places of a sequence, or None."""
+    return None if values is None else [values[i] for i in at]
 
 
 def _labels_within(y, roi):
@@ -105,10 +153,9 @@ class _MapScorer(_Scorer):
         self.greater_is_better = greater_is_better
         self.parameters = parameters
 
-    def __call__(self, estimator, X, y, roi=None):
-        """Score an estimator's maps of X, (n, H, W) each, against the masks y."""
+    def _score(self, estimator, X, y, roi=None, **routed):
         check_are_masks(y, len(X), self.metric.__name__)
-        maps = estimator.transform(X, **_within(roi))
+        maps = estimator.transform(X, **_within(roi), **routed)
         score = self.metric(y, maps, **self.parameters, **_within(roi))
         return score if self.greater_is_better else -score
 
@@ -123,11 +170,10 @@ class _ImageScorer(_Scorer):
         self.metric = metric
         self.name = name
 
-    def __call__(self, estimator, X, y, roi=None):
-        """Score an estimator's scores of X against y, labels or masks."""
+    def _score(self, estimator, X, y, roi=None, **routed):
         image_labels(y, len(X))
         labels = _labels_within(y, roi)
-        scores = estimator.score_samples(X, **_within(roi))
+        scores = estimator.score_samples(X, **_within(roi), **routed)
         return _image_score(self.metric, labels, scores, self.name)
 
     def __repr__(self):
@@ -167,29 +213,16 @@ def image_scores(labels, scores):
 
 
 class _AllMetrics(_Scorer):
-    """Every metric from one pass over X, as a dict: the scorer for multi-metric searches."""
+    """Every metric from one pass over X, as a dict: the scorer for multi-metric searches.
 
-    def __call__(self, estimator, X, y, roi=None):
-        """All scores by name; those of maps only where y holds masks.
+    Those of maps only where y holds masks. Higher is better, so the false-alarm rate is negative,
+    as ``neg_false_alarm_rate_at_detection_rate``.
+    """
 
-        Parameters
-        ----------
-        estimator : fitted detector, or Pipeline that ends in one
-        X : batch of images
-        y : labels, +1 normal and -1 anomalous, or masks
-        roi : array of bool, sequence of such, or None, default=None
-            Region of interest, as for the detector.
-
-        Returns
-        -------
-        dict of str to float
-            Higher is better, so the false-alarm rate is negative, as
-            ``neg_false_alarm_rate_at_detection_rate``. NaN, with an
-            `UndefinedMetricWarning`, for what is not defined.
-        """
+    def _score(self, estimator, X, y, roi=None, **routed):
         image_labels(y, len(X))
         labels = _labels_within(y, roi)
-        found = detect(estimator, X, with_maps=are_masks(y), **_within(roi))
+        found = detect(estimator, X, with_maps=are_masks(y), **_within(roi), **routed)
         scores = image_scores(labels, found.scores)
         lower_is_better = "false_alarm_rate_at_detection_rate"
         scores[f"neg_{lower_is_better}"] = -scores.pop(lower_is_better)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from .._unwrap import unwrap
+from .._unwrap import has_products, steps_of, unwrap
 
-RED, GREEN, BLUE = "#c0392b", "#2e8b57", "deepskyblue"
+RED, GREEN, BLUE, ORANGE = "#c0392b", "#2e8b57", "deepskyblue", "orange"
+
+
+_SIDES = ("top", "left", "bottom", "right")
 
 
 def require_matplotlib(caller):
@@ -23,6 +26,12 @@ def require_matplotlib(caller):
 def unwrap_fitted(estimator, X):
     """The detector inside a fitted Pipeline or search, and X as it reaches it."""
     check_is_fitted(estimator)
+    if has_products(estimator):
+        raise ValueError(
+            f"estimator is or ends in a {type(steps_of(estimator)[1]).__name__}, whose scores and "
+            "maps are in units of each product's own; draw one product, by from_estimator of "
+            "detectors_[name] with its images"
+        )
     return unwrap(estimator, X)
 
 
@@ -46,6 +55,34 @@ def draw_outline(ax, mask):
         linewidths=1.2,
     )
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+
+
+def check_boxes(regions, n_images):
+    """Raise ValueError unless they are regions of these images."""
+    missing = [name for name in ("image", *_SIDES) if name not in regions]
+    if missing:
+        raise ValueError(
+            f"regions have no {missing[0]}; pass what find_regions gives, which has a box for each"
+        )
+    strange = np.flatnonzero((np.asarray(regions["image"]) < 0) | (regions["image"] >= n_images))
+    if len(strange):
+        i = int(strange[0])
+        raise ValueError(
+            f"region {i} is of image {regions['image'][i]}, and there are {n_images}; pass the "
+            "regions of the images that are shown"
+        )
+
+
+def draw_boxes(ax, regions, i):
+    """Draw a box around each region of image i, just outside of its pixels."""
+    from matplotlib.patches import Rectangle
+
+    for top, left, bottom, right in np.stack([regions[side] for side in _SIDES], axis=1)[
+        np.asarray(regions["image"]) == i
+    ]:
+        corner = left - 0.5, top - 0.5
+        box = Rectangle(corner, right - left, bottom - top, edgecolor=ORANGE, fill=False)
+        ax.add_patch(box).set(linewidth=1.2, clip_on=False)
 
 
 def one_axes(ax):

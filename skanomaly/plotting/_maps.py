@@ -6,7 +6,15 @@ import numpy as np
 
 from .._validation import check_masks_and_maps
 from ..images import ImageDataset, check_images
-from ._common import draw_outline, require_matplotlib, unwrap_fitted, verdict_colour
+from ..regions import find_regions
+from ._common import (
+    check_boxes,
+    draw_boxes,
+    draw_outline,
+    require_matplotlib,
+    unwrap_fitted,
+    verdict_colour,
+)
 
 # Below the threshold and above it; the jump between the two is the threshold.
 _QUIET = ["#ffffff", "#c4c9d0"]
@@ -38,6 +46,8 @@ class AnomalyMapDisplay:
         One for each image.
     flagged : sequence of bool or None, default=None
         Images that were called anomalous get a red title, the others a green one.
+    regions : Bunch or None, default=None
+        As of `skanomaly.find_regions`; a box is drawn around each.
 
     Attributes
     ----------
@@ -61,13 +71,24 @@ class AnomalyMapDisplay:
     (2, 3)
     """
 
-    def __init__(self, *, images, maps, masks=None, threshold=None, titles=None, flagged=None):
+    def __init__(
+        self,
+        *,
+        images,
+        maps,
+        masks=None,
+        threshold=None,
+        titles=None,
+        flagged=None,
+        regions=None,
+    ):
         self.images = images
         self.maps = maps
         self.masks = masks
         self.threshold = threshold
         self.titles = titles
         self.flagged = flagged
+        self.regions = regions
 
     @classmethod
     def from_estimator(
@@ -76,6 +97,7 @@ class AnomalyMapDisplay:
         X,
         masks=None,
         *,
+        regions=False,
         kinds=("image", "map", "overlay"),
         vmin=None,
         vmax=None,
@@ -97,6 +119,8 @@ class AnomalyMapDisplay:
             grey.
         masks : array of bool, shape (n, H, W), sequence of (H, W), or None, default=None
             True where the defect is, in the pixels of the images shown.
+        regions : bool or Bunch, default=False
+            As for `from_predictions`.
         kinds, vmin, vmax, ax
             As for `plot`.
 
@@ -125,6 +149,7 @@ class AnomalyMapDisplay:
             titles=[_verdict(score, detector.offset_) for score in found.scores],
             flagged=found.labels == -1,
             value_range=detector.value_range,
+            regions=regions,
             kinds=kinds,
             vmin=vmin,
             vmax=vmax,
@@ -142,6 +167,7 @@ class AnomalyMapDisplay:
         titles=None,
         flagged=None,
         value_range=None,
+        regions=False,
         kinds=("image", "map", "overlay"),
         vmin=None,
         vmax=None,
@@ -170,6 +196,10 @@ class AnomalyMapDisplay:
         value_range : (float, float) or None, default=None
             Values that mean black and white. None: 0 to the largest value of an
             unsigned 8- or 16-bit dtype, 0 to 1 for floats.
+        regions : bool or Bunch, default=False
+            True draws a box around each region above the threshold, which takes one; a
+            Bunch, as of `skanomaly.find_regions`, around those that it holds, such as the
+            larger ones.
         kinds, vmin, vmax, ax
             As for `plot`.
 
@@ -181,7 +211,8 @@ class AnomalyMapDisplay:
         ------
         ValueError
             If numbers or shapes do not match, an image cannot be shown, a map holds
-            NaN or infinity, or a mask is not binary; it names the first that does.
+            NaN or infinity, or a mask is not binary; it names the first that does. If
+            regions are asked for without a threshold, or are of other images.
         """
         require_matplotlib(f"{cls.__name__}.from_predictions")
         if threshold is not None and not np.isfinite(threshold):
@@ -204,6 +235,7 @@ class AnomalyMapDisplay:
             threshold=threshold,
             titles=titles,
             flagged=flagged,
+            regions=_regions_to_box(regions, maps, threshold),
         )
         return display.plot(ax, kinds=kinds, vmin=vmin, vmax=vmax)
 
@@ -280,6 +312,8 @@ class AnomalyMapDisplay:
             ax.imshow(self.maps[i], cmap=scale.cmap, norm=scale.norm, alpha=alpha)
         if self.masks is not None:
             draw_outline(ax, self.masks[i])
+        if self.regions is not None:
+            draw_boxes(ax, self.regions, i)
 
     def _opacity(self, anomaly_map, scale):
         """Of a map laid over its image: nothing far below the threshold, most above it."""
@@ -308,9 +342,28 @@ class AnomalyMapDisplay:
                 labels=[f"{vmin:.3g}", f"{self.threshold:.3g}\nthreshold", f"{vmax:.3g}"],
             )
             colorbar.ax.axhline(self.threshold, color="black", linewidth=1.5)
+        notes = []
         if self.masks is not None and any(mask.any() for mask in self.masks):
-            colorbar.set_label("blue outline: marked defect", size=9)
+            notes.append("blue outline: marked defect")
+        if self.regions is not None and len(self.regions["image"]):
+            notes.append("orange box: region found")
+        if notes:
+            colorbar.set_label("\n".join(notes), size=9)
         return colorbar
+
+
+def _regions_to_box(regions, maps, threshold):
+    """The regions whose boxes are drawn, or None."""
+    if isinstance(regions, (bool, np.bool_)):
+        if regions and threshold is None:
+            raise ValueError(
+                "regions=True draws those above the threshold, which is None; pass a threshold, or "
+                "what find_regions gives"
+            )
+        return find_regions(maps, threshold) if regions else None
+    if regions is not None:
+        check_boxes(regions, len(maps))
+    return regions
 
 
 def _verdict(score, offset):

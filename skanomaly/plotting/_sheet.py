@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._common import draw_outline, require_matplotlib, verdict_colour
+from ._common import check_boxes, draw_boxes, draw_outline, require_matplotlib, verdict_colour
 
 
-def plot_sheet(images, maps, *, masks=None, titles=None, flagged=None, limit=None, n_columns=6):
+def plot_sheet(
+    images,
+    maps,
+    *,
+    masks=None,
+    titles=None,
+    flagged=None,
+    regions=None,
+    limit=None,
+    n_columns=6,
+):
     """A sheet of images, each above its map, with the mask's outline on both.
 
     Parameters
@@ -19,6 +29,8 @@ def plot_sheet(images, maps, *, masks=None, titles=None, flagged=None, limit=Non
     titles : sequence of str or None, default=None
     flagged : sequence of bool or None, default=None
         Images that were called anomalous get a red title, the others a green one.
+    regions : Bunch or None, default=None
+        As of `skanomaly.find_regions`; a box is drawn around each, on image and map.
     limit : float or None, default=None
         Map value at the top of the colour scale, which begins at 0; None takes the
         largest. Twice the detector's threshold keeps good parts from glowing.
@@ -31,6 +43,8 @@ def plot_sheet(images, maps, *, masks=None, titles=None, flagged=None, limit=Non
     require_matplotlib("plot_sheet")
     from matplotlib.figure import Figure
 
+    if regions is not None:
+        check_boxes(regions, len(images))
     n_rows = -(-len(images) // n_columns)
     limit = max(float(np.max(m)) for m in maps) if limit is None else limit
     figure = Figure(figsize=(1.6 * n_columns, 3.5 * n_rows), layout="constrained", dpi=110)
@@ -45,6 +59,9 @@ def plot_sheet(images, maps, *, masks=None, titles=None, flagged=None, limit=Non
         if masks is not None:
             for ax in (top, below):
                 draw_outline(ax, masks[i])
+        if regions is not None:
+            for ax in (top, below):
+                draw_boxes(ax, regions, i)
         if titles is not None:
             color = "black" if flagged is None else verdict_colour(flagged[i])
             top.set_title(titles[i], fontsize=8, color=color)

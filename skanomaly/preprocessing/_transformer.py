@@ -142,6 +142,10 @@ class TransformedImages(LazyImages):
         """The file of image i, or None if it comes from none."""
         return self.X.path_at(i) if isinstance(self.X, LazyImages) else path_of(self.X[i])
 
+    def index_of(self, i):
+        """The number that errors call image i by."""
+        return self.X.index_of(i) if isinstance(self.X, LazyImages) else i
+
     def __len__(self):
         return len(self.X)
 
@@ -169,16 +173,16 @@ class _Arrays:
         try:
             return to_array(self.X[index])
         except InvalidImageError as error:
-            path = error.path
-            if path is None and isinstance(self.X, LazyImages):
-                path = self.X.path_at(index)
-            raise InvalidImageError(error.reason, index=index, path=path) from error.__cause__
+            raise self.error(position, error.reason) from error.__cause__
 
     def error(self, position, reason):
         """An error that names an image."""
         index = int(self.indices[position])
-        path = self.X.path_at(index) if isinstance(self.X, LazyImages) else path_of(self.X[index])
-        return InvalidImageError(reason, index=index, path=path)
+        if isinstance(self.X, LazyImages):
+            where = {"index": self.X.index_of(index), "path": self.X.path_at(index)}
+        else:
+            where = {"index": index, "path": path_of(self.X[index])}
+        return InvalidImageError(reason, **where)
 
     def __iter__(self):
         return (self[i] for i in range(len(self)))

@@ -160,7 +160,9 @@ def test_parameters_after_the_fit():
     with pytest.raises(ValueError, match=r"transformer__box is .* fit anew"):
         composite.predict(X)
     composite.set_params(transformer__box=BOX, detector=LocalContrast())
-    with pytest.raises(ValueError, match="detector is a LocalContrast and was a DistanceToMean"):
+    with pytest.raises(
+        ValueError, match="is a LocalContrast and was a DistanceToMean in fit"
+    ):
         composite.predict(X)
 
 

@@ -16,7 +16,7 @@ from sklearn.model_selection import KFold, train_test_split
 from sklearn.utils import _safe_indexing, indexable
 
 from skanomaly.exceptions import InvalidImageError
-from skanomaly.images import ImageDataset, ImageFiles, check_images, read_image
+from skanomaly.images import ImageDataset, ImageFiles, PartOfBatch, check_images, read_image
 
 NAMES = [f"{letter}.png" for letter in "abcdef"]
 
@@ -508,6 +508,21 @@ def test_index_of_an_error_in_a_subset_is_the_position_in_X(n_jobs, batch_size):
     with pytest.raises(InvalidImageError, match="holds nan") as caught:
         list(subset.batches(batch_size, n_jobs))
     assert caught.value.index == 3
+
+
+def test_a_part_of_a_batch_is_its_images_by_their_places():
+    X = noise(6, 8, 8)
+    part = PartOfBatch(X, [5, 1, 3])
+    assert np.shares_memory(part[0], X)
+    np.testing.assert_array_equal(np.stack(list(part)), X[[5, 1, 3]])
+    whole, dataset = ImageDataset(X), ImageDataset(part)
+    assert [torch.equal(dataset[i], whole[j]) for i, j in enumerate([5, 1, 3])] == [True] * 3
+    assert torch.equal(ImageDataset(part, indices=[2])[0], whole[3])
+    assert dataset.subset([2, 0]).indices.tolist() == [3, 5]
+    bad = list(X)
+    bad[3] = np.full((8, 8), np.nan)
+    with pytest.raises(InvalidImageError, match="image 3: holds nan"):
+        list(ImageDataset(PartOfBatch(bad, [5, 1, 3])).batches(2))
 
 
 def test_path_of_an_error_in_a_subset(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import small
 from PIL import Image
 from scipy.stats import binomtest
 from sklearn.ensemble import IsolationForest
@@ -15,7 +16,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import Bunch
 
-from skanomaly import ImageFiles, InvalidImageError
+from skanomaly import ImageFiles, InvalidImageError, MultiProductDetector
 from skanomaly import metrics as m
 from skanomaly.metrics import evaluate
 from skanomaly.metrics._bootstrap import (
@@ -527,3 +528,80 @@ def test_data_frame_without_pandas_says_what_to_do(report, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="to_frame needs pandas: pip install pandas"):
         report.to_frame()
+
+
+# Several products ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def products():
+    """Data of two products, one of whose maps are a hundred times as large, interleaved."""
+    X, masks, maps, types = make_data(n=40, seed=3)
+    product = np.array(["lid", "cap"] * 20)
+    maps[product == "cap"] *= 100
+    return X, masks, maps, types, product
+
+
+def test_products_are_evaluated_apart_and_averaged(products):
+    X, masks, maps, types, product = products
+    found = evaluate(
+        Given(maps, 3.0), X, masks, defect_types=types, product=product, random_state=0
+    )
+    of_each = rows_of(found, "product")
+    assert list(of_each) == ["lid", "cap"]
+    for name, row in of_each.items():
+        own = product == name
+        alone = evaluate(Given(maps[own], 3.0), X[own], masks[own], random_state=0).rows[0]
+        assert (row.n_normal, row.n_anomalous, row.n_regions) == alone[3:6]
+        for metric, estimate in row.scores.items():
+            assert estimate.value == alone.scores[metric].value
+            assert estimate.low <= estimate.value <= estimate.high or np.isnan(estimate.low)
+    for metric in m.all_metrics(Given(maps), X, masks):
+        metric = metric.removeprefix("neg_")
+        expected = np.mean([row.scores[metric].value for row in of_each.values()])
+        assert found[metric] == pytest.approx(expected, abs=1e-15)
+        pooled = found.rows[0].scores[metric]
+        widths = [r.scores[metric].high - r.scores[metric].low for r in of_each.values()]
+        assert pooled.high - pooled.low < max(widths)
+    flagged = maps.max(axis=(1, 2)) > 3
+    assert found["false_alarm_rate"] == flagged[~masks.any(axis=(1, 2))].mean()
+    kinds = [
+        f"{name}, {kind}" for name in ("lid", "cap") for kind in np.unique(types[product == name])
+    ]
+    assert list(rows_of(found, "defect type")) == [k for k in kinds if "good" not in k]
+    assert "metrics are means over 2 products" in str(found)
+    assert {row.group for row in found.rows} == {"all", "product", "defect type"}
+
+
+def test_a_detector_of_several_products_is_evaluated_by_them(textures):
+    train, test = textures
+    product = np.array([7, 3] * (len(train.images) // 2))
+    detector = MultiProductDetector(small("PaDiM")).fit(train.images, product=product)
+    of_test = np.array([3, 7] * (len(test.images) // 2))
+    for masks, y in ((test.masks, None), (None, test.target)):
+        found = evaluate(detector, test.images, masks, y=y, product=of_test, n_resamples=5)
+        of_each = rows_of(found, "product")
+        assert list(of_each) == ["3", "7"]
+        for name in (3, 7):
+            own = of_test == name
+            alone = evaluate(
+                detector.detectors_[name],
+                test.images[own],
+                None if masks is None else masks[own],
+                y=None if y is None else y[own],
+                n_resamples=5,
+            )
+            for metric in alone:
+                assert of_each[str(name)].scores[metric].value == alone[metric]
+    with pytest.raises(ValueError, match="product is None; pass the product of each image"):
+        evaluate(detector, test.images, test.masks)
+    with pytest.raises(ValueError, match="product is of length 1, X of length 12"):
+        evaluate(detector, test.images, test.masks, product=[3])
+
+
+def test_a_defect_at_the_threshold_is_not_rounded_to_be_missed():
+    masks = [np.array([[True, False]])] * 2
+    maps = [np.array([[value, 0]], np.float32) for value in (0.1, np.nextafter(np.float32(0.1), 0))]
+    assert float(maps[0][0, 0]) > 0.1 > float(maps[1][0, 0])
+    defects = describe_defects(masks, maps, [np.zeros(1)] * 2, 0.1, 0.3)
+    assert defects.is_found.tolist() == [True, False]
