@@ -215,6 +215,11 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
         finished = (self._finished(*pair, regions, i) for i, pair in found)
         self._add_validation(finished, regions, provisional)
 
+    def _judge_anew(self, X, roi):
+        images = self._open(X)
+        regions = WholeRegions(Regions.given(roi, images.X), images)
+        super()._judge_anew(X, regions)
+
     def _assembled(self, finished, regions):
         return finished
 
