@@ -7,6 +7,7 @@ from itertools import pairwise
 from numbers import Integral
 
 from sklearn.model_selection._split import GroupsConsumerMixin
+from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -24,6 +25,7 @@ __all__ = [
     "Numbers",
     "RealNotInt",
     "StrOptions",
+    "safe_indexing",
 ]
 
 

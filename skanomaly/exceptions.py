@@ -57,3 +57,7 @@ class NonFiniteMapError(InvalidImageError):
 
 class ThresholdWarning(UserWarning):
     """The images that a threshold was set from cannot promise what was asked."""
+
+
+class SelectionWarning(UserWarning):
+    """What a search has found is no ground to choose a detector by."""
