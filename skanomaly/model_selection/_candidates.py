@@ -147,14 +147,15 @@ def _surfaces(generator):
     return {known[name].texture for name in (CORRUPTION_TYPES if types is None else types)}
 
 
-def seeded(detector, random_state):
+def seeded(detector, seed):
     """A clone in which each ``random_state`` that was None is a number."""
     copied = clone(detector)
-    names = [name for name in copied.get_params() if name.rpartition("__")[2] == "random_state"]
-    for name in sorted(names):
-        if copied.get_params()[name] is None:
-            copied.set_params(**{name: random_state.randint(2**31 - 1)})
-    return copied
+    undecided = [
+        name
+        for name, value in copied.get_params().items()
+        if name.rpartition("__")[2] == "random_state" and value is None
+    ]
+    return copied.set_params(**dict.fromkeys(undecided, seed))
 
 
 def fit_parameters(estimator, given):

@@ -58,8 +58,11 @@ def _page_bytes():
 
 
 def state_bytes(estimator):
-    """Size of an estimator's pickle."""
-    return len(pickle.dumps(estimator))
+    """Size of an estimator's pickle, NaN if it has none, as one with a lambda."""
+    try:
+        return len(pickle.dumps(estimator))
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return math.nan
 
 
 def seconds_at(n, n_small, seconds_small, n_large, seconds_large):

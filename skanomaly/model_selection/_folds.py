@@ -157,33 +157,42 @@ def judged(estimator, fold, max_fpr, may_fail):
         return traceback.format_exc()
 
 
-def estimated_seconds(estimator, fold, most):
-    """How long `judged` takes of a detector, (fit, judgement), by fits on a few images.
-
-    What cannot be done within `most` seconds is found by the first, which takes a sixteenth of
-    the images; if it is, the fit's are infinite.
-    """
-    n = len(fold.X)
-    small = min(n, max(2, n // 16))
-    large = min(n, max(small + 2, n // 6))
+def seconds_on_few(estimator, fold):
+    """How long a fit takes on a sixteenth of a fold's images, with what is loaded once."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about so few images
-        _fit_on(estimator, fold, small)  # what is loaded once is loaded
+        return _fit_on(estimator, fold, _few(fold)[0])[1]
+
+
+def estimated_seconds(estimator, fold, most):
+    """How long `judged` takes of a detector, (fit, judgement), by fits on few images.
+
+    The fit is infinite where a sixteenth of the images takes more than `most` seconds.
+    """
+    n, (small, large) = len(fold.X), _few(fold)
+    few = safe_indexing(fold.held_out, np.arange(min(4, len(fold.held_out))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         fitted, seconds_small = _fit_on(estimator, fold, small)
+        detect(fitted, few, with_maps=True)  # what is loaded once is loaded
         began = time.perf_counter()
-        detect(
-            fitted,
-            safe_indexing(fold.held_out, np.arange(min(4, len(fold.held_out)))),
-            with_maps=True,
-        )
-        an_image = (time.perf_counter() - began) / min(4, len(fold.held_out))
+        detect(fitted, few, with_maps=True)
+        an_image = (time.perf_counter() - began) / len(few)
         judgement = an_image * (len(fold.held_out) + len(fold.drawn))
         if seconds_small + judgement > most:
             return np.inf, judgement
+        seconds_small = min(seconds_small, _fit_on(estimator, fold, small)[1])
         if large == small:
             return seconds_small, judgement
         _, seconds_large = _fit_on(estimator, fold, large)
     return seconds_at(n, small, seconds_small, large, seconds_large), judgement
+
+
+def _few(fold):
+    """Two numbers of images of a fold, by which the cost of all is estimated."""
+    n = len(fold.X)
+    small = min(n, max(2, n // 16))
+    return small, min(n, max(small + 2, n // 6))
 
 
 def _fit_on(estimator, fold, n):

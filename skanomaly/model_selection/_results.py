@@ -198,30 +198,33 @@ def _by_defect(found, folds, resampling, level):
     return {k: _objects(v) if k in texts else np.array(v) for k, v in columns.items()}
 
 
-def warn_of_doubts(results, found, best):
+def warn_of_doubts(results, found):
     """Warn where the best finds next to nothing, or no more than what learns nothing."""
+    judged = np.array([one.outcomes is not None for one in found])
+    best = int(np.argmax(np.where(judged, results["mean_test_score"], -np.inf)))
     name, auroc = results["detector"][best], results["mean_test_image_roc_auc"][best]
     low, high = (results[f"{which}_test_image_roc_auc"][best] for which in ("low", "high"))
     if auroc < CHANCE or low < CHANCE:
         warnings.warn(
-            f"no detector finds the drawn defects: the best, {name}, has an image AUROC of "
+            f"no detector clearly finds the drawn defects: the best, {name}, has an image AUROC of "
             f"{auroc:.2f} ({low:.2f} to {high:.2f}), and 0.5 is chance. Look at the images, "
             "their alignment and light, before choosing by this",
             SelectionWarning,
             stacklevel=3,
         )
-    floor = [i for i, judged in enumerate(found) if is_baseline(judged.detector)]
-    floor = [i for i in floor if found[i].outcomes is not None]
-    if not floor or len(floor) == sum(judged.outcomes is not None for judged in found):
+    is_floor = np.array([is_baseline(one.detector) for one in found]) & judged
+    if not is_floor.any() or is_floor.sum() == judged.sum():
         return
-    simple = min(floor, key=lambda i: results["behind_best"][i])
-    ahead, least = results["behind_best"][simple], results["low_behind_best"][simple]
-    if ahead <= 0 or least <= 0 or (np.isnan(least) and ahead < 1e-9):
+    simple = int(np.argmax(np.where(is_floor, results["mean_test_score"], -np.inf)))
+    # NaN where no draw differs; then the difference itself decides.
+    ahead = np.nan_to_num(results["low_behind_best"][simple], nan=results["behind_best"][simple])
+    if ahead <= 0:
+        floor, top = results["detector"][simple], results["mean_test_score"][best]
+        others = "" if simple == best else f"; the best, {name}, scores {top:.3f}"
         warnings.warn(
-            f"no detector is clearly ahead of {results['detector'][simple]}, which learns next to "
-            f"nothing: the best, {name}, scores {results['mean_test_score'][best]:.3f}, it "
-            f"{results['mean_test_score'][simple]:.3f}. Draw defects that are harder to see "
-            "(contrasts, sizes), or take the simpler",
+            f"no detector is clearly ahead of {floor}, which learns next to nothing and scores "
+            f"{results['mean_test_score'][simple]:.3f}{others}. Draw defects that are harder to "
+            "see (contrasts, sizes), or take the simpler",
             SelectionWarning,
             stacklevel=3,
         )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 import warnings
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.exceptions import FitFailedWarning
 
-from ._folds import Outcome, estimated_seconds, judged
+from ._folds import Outcome, estimated_seconds, judged, seconds_on_few
 
 
 class Judged(NamedTuple):
@@ -65,30 +66,14 @@ def judge_all(pairs, folds, clock, refit_share, search):
     ValueError
         If none could be judged.
     """
-    found = {}
-    if np.isinf(clock.left):
-        costs = {name: (np.nan, 0.0) for name, _ in pairs}
-    else:
-        costs = {}
-        for name, detector in pairs:
-            cost = _cost_of(name, detector, folds, clock, search)
-            if isinstance(cost, Judged):
-                found[name] = cost
-            else:
-                costs[name] = cost
+    found, detectors = {}, dict(pairs)
     last_fit = 0.0  # of the dearest so far
-    detectors = dict(pairs)
-    for name in sorted(costs, key=lambda name: sum(costs[name])):
-        fit, judgement = costs[name]
-        rounds = -(-len(folds) // min(effective_n_jobs(search.n_jobs), len(folds)))
-        needed = rounds * (fit + judgement)
-        with_last = needed + max(last_fit, refit_share * fit)
-        if with_last > clock.left:
-            found[name] = _left_out(name, detectors[name], with_last, clock, needed)
-        else:
-            last_fit = max(last_fit, refit_share * fit)
-            found[name] = _judged(name, detectors[name], folds, needed, search)
-        _say(found[name], search.verbose)
+    for name in _cheapest_first(pairs, folds, clock):
+        judgement, fit = _judged_in_time(
+            name, detectors[name], folds, clock, last_fit, refit_share, search
+        )
+        found[name], last_fit = judgement, max(last_fit, refit_share * fit)
+        _say(judgement, search.verbose)
     found = [found[name] for name, _ in pairs]
     if all(judgement.outcomes is None for judgement in found):
         notes = "; ".join(f"{judgement.name}: {judgement.note}" for judgement in found)
@@ -96,17 +81,40 @@ def judge_all(pairs, folds, clock, refit_share, search):
     return found
 
 
-def _cost_of(name, detector, folds, clock, search):
-    """Estimated seconds of (fit, judgement) in a fold, or why there is no need to know."""
+def _cheapest_first(pairs, folds, clock):
+    """Names in the order of what a fit on a few images takes, if there is a budget.
+
+    No more than a quarter of it goes into that; who is not reached by then comes last.
+    """
+    if np.isinf(clock.left):
+        return [name for name, _ in pairs]
+    costs, most = {}, 0.75 * clock.left
+    for name, detector in pairs:
+        costs[name] = np.inf
+        if clock.left > most:
+            with suppress(Exception):  # it is raised, or said, when its turn comes
+                costs[name] = seconds_on_few(detector, folds[0])
+    return sorted(costs, key=costs.get)
+
+
+def _judged_in_time(name, detector, folds, clock, last_fit, refit_share, search):
+    """What comes of a detector, and the seconds that a fit was to take; 0 if it is left out."""
+    if np.isinf(clock.left):
+        return _judged(name, detector, folds, np.nan, search), 0.0
     if clock.left <= 0:
-        return _left_out(name, detector, np.inf, clock, np.inf)
+        return _left_out(name, detector, np.inf, clock), 0.0
     try:
-        cost = estimated_seconds(detector, folds[0], clock.left / len(folds))
+        fit, judgement = estimated_seconds(detector, folds[0], clock.left / len(folds))
     except Exception as error:
         if search.error_score == "raise":
             raise
-        return _failed(name, detector, f"{type(error).__name__}: {error}", np.nan)
-    return cost
+        return _failed(name, detector, f"{type(error).__name__}: {error}", np.nan), 0.0
+    rounds = -(-len(folds) // min(effective_n_jobs(search.n_jobs), len(folds)))
+    needed = rounds * (fit + judgement)
+    with_last = needed + max(last_fit, refit_share * fit)
+    if with_last > clock.left:
+        return _left_out(name, detector, with_last, clock), 0.0
+    return _judged(name, detector, folds, needed, search), fit
 
 
 def _judged(name, detector, folds, needed, search):
@@ -130,13 +138,13 @@ def _failed(name, detector, error, needed):
     return Judged(name, detector, None, f"failed: {last_line}", True, needed)
 
 
-def _left_out(name, detector, with_last, clock, needed):
+def _left_out(name, detector, needed, clock):
     if clock.left <= 0:
-        note = "left out: the budget was spent before its cost was known"
-    elif np.isinf(with_last):
+        note = "left out: the budget was spent before its turn"
+    elif np.isinf(needed):
         note = f"left out: it needs more than the {clock.left:.0f} s that were left"
     else:
-        note = f"left out: it needs about {with_last:.0f} s, and {clock.left:.0f} s were left"
+        note = f"left out: it needs about {needed:.0f} s, and {clock.left:.0f} s were left"
     return Judged(name, detector, None, note, False, needed)
 
 

@@ -229,7 +229,7 @@ class SyntheticDefectSearchCV(
         began = time.perf_counter()
         random_state = check_random_state(self.random_state)
         rng = np.random.default_rng(random_state.randint(2**31 - 1))
-        pairs = self._seeded_candidates(random_state)
+        pairs = self._candidates(random_state.randint(2**31 - 1))
         X = check_images(X)
         regions = Regions(roi, len(X))
         labels = np.ones(len(X), int) if y is None else image_labels(y, len(X))
@@ -263,16 +263,17 @@ class SyntheticDefectSearchCV(
             fitted["cv_results_"], fitted["by_defect_"], caption, self.confidence_level
         )
         fitted["search_time_"] = time.perf_counter() - began
-        warn_of_doubts(fitted["cv_results_"], found, best)
+        warn_of_doubts(fitted["cv_results_"], found)
         parameters = {name: value for name, value in vars(self).items() if name[-1] != "_"}
         self.__dict__ = parameters | fitted
         return self
 
-    def _seeded_candidates(self, random_state):
+    def _candidates(self, seed):
+        """Pairs (name, detector); all get one seed, so that company changes no figure."""
         pairs = default_detectors() if self.detectors is None else named(self.detectors)
         if self.baselines:
             pairs = with_baselines(pairs)
-        return [(name, seeded(detector, random_state)) for name, detector in pairs]
+        return [(name, seeded(detector, seed)) for name, detector in pairs]
 
     def _checked_groups(self, groups, n_images):
         if groups is None:
