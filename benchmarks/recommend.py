@@ -15,6 +15,8 @@ from _common import (
     DEFAULT_BACKBONE,
     DEVELOPMENT,
     NO_BACKBONE,
+    PAPERS,
+    RESULTS,
     Results,
     as_arrays,
     data_arguments,
@@ -39,6 +41,7 @@ from skanomaly import (
     make_ensemble,
 )
 from skanomaly.images import Regions
+from skanomaly.model_selection import SyntheticDefectSearchCV
 from skanomaly.model_selection._drawing import DrawnDefects, recipes_for
 from skanomaly.model_selection._measuring import measure
 from skanomaly.synthesis import CORRUPTION_TYPES, DEFECT_TYPES
@@ -63,24 +66,25 @@ MEASURES = {
     "image AUROC": lambda drawn: drawn[0],
     "AUPRO": lambda drawn: drawn[1],
 }
-# Which drawn defects count, by (set, kind, size, contrast).
+# Which drawn defects count, by (category, set, kind, size, contrast).
 VARIANTS = {
-    "named": lambda name, *_: name == "named",
-    "named, small (0.5)": lambda name, kind, size, _: name == "named" and size == 0.5,
-    "named, large (2)": lambda name, kind, size, _: name == "named" and size == 2,
-    "named, faint (0.25)": lambda name, kind, size, c: name == "named" and c == 0.25,
-    "named, clear (1)": lambda name, kind, size, c: name == "named" and c == 1,
-    "named, foreign from other textures": lambda name, kind, *_: (
+    "named": lambda _, name, *__: name == "named",
+    "named, sizes 0.5": lambda _, name, kind, size, c: name == "named" and size == 0.5,
+    "named, sizes 0.5 and 1": lambda _, name, kind, size, c: name == "named" and size <= 1,
+    "named, sizes 2": lambda _, name, kind, size, c: name == "named" and size == 2,
+    "named, contrasts 0.25": lambda _, name, kind, size, c: name == "named" and c == 0.25,
+    "named, contrasts 0.5 and 1": lambda _, name, kind, size, c: name == "named" and c >= 0.5,
+    "named, foreign from other textures": lambda _, name, kind, *__: (
         name == "other textures" or (name == "named" and kind != "foreign")
     ),
-    "named, without foreign": lambda name, kind, *_: name == "named" and kind != "foreign",
-    "named, surfaces no detector is trained with": lambda name, kind, *_: (
+    "named, without foreign": lambda _, name, kind, *__: name == "named" and kind != "foreign",
+    "named, surfaces no detector is trained with": lambda _, name, kind, *__: (
         name == "named" and kind in UNKNOWN
     ),
-    "named, spots and scratches": lambda name, kind, *_: (
-        name == "named" and kind in ("spot", "scratch")
+    "types that detectors train with": lambda _, name, *__: name == "learnt",
+    "clear spots on papers, else named": lambda category, name, kind, size, c: (
+        name == "named" and (category not in PAPERS or (kind == "spot" and size <= 1 and c >= 0.5))
     ),
-    "types that detectors train with": lambda name, *_: name == "learnt",
 }
 DEFAULT = ("named", "mean")
 HEADER = ("category", "order on drawn defects", "rank correlation", "chosen", "best")
@@ -166,19 +170,19 @@ def real_accuracy():
     """(image AUROC, AUPRO) on real defects, means over seeds, by (category, detector)."""
     found = {}
     for key, row in Results("accuracy").rows.items():
-        name, category, backbone, variant, _ = key.split(", ")
+        name, category, backbone, variant, *_ = key.split(", ")
         if variant == "default" and backbone in (NO_BACKBONE, DEFAULT_BACKBONE):
             found.setdefault((category, name), []).append((row["image AUROC"], row["AUPRO"]))
     return {key: np.mean(rows, axis=0) for key, rows in found.items()}
 
 
-def of_drawn(row, chosen):
+def of_drawn(category, row, chosen):
     """(image AUROC, AUPRO) on those of a row's drawn defects that are chosen."""
     values = []
     for name in SETS:
         part = row[name]
         designs = zip(part["kind"], part["size"], part["contrast"])
-        keep = [chosen(name, *design) for design in designs]
+        keep = [chosen(category, name, *design) for design in designs]
         values += [pair for pair, kept in zip(zip(part["image"], part["pro"]), keep) if kept]
     return np.mean(values, axis=0)
 
@@ -188,7 +192,7 @@ def measured(results, chosen, order_by, category):
     real, found = real_accuracy(), {}
     for name in DETECTORS:
         if f"{category}, {name}" in results and (category, name) in real:
-            drawn = of_drawn(results.rows[f"{category}, {name}"], chosen)
+            drawn = of_drawn(category, results.rows[f"{category}, {name}"], chosen)
             found[name] = (MEASURES[order_by](drawn), *real[category, name])
     return found
 
@@ -269,14 +273,14 @@ def write(results, categories):
 def advantage(results, category):
     """By how much PatchAE is ahead of the median other one, on surfaces known and unknown to it."""
     sets = {
-        "known": lambda name, kind, *_: name == "named" and kind not in UNKNOWN,
-        "unknown": lambda name, kind, *_: name == "named" and kind in UNKNOWN,
-        "learnt": lambda name, *_: name == "learnt",
+        "known": lambda _, name, kind, *__: name == "named" and kind not in UNKNOWN,
+        "unknown": lambda _, name, kind, *__: name == "named" and kind in UNKNOWN,
+        "learnt": lambda _, name, *__: name == "learnt",
     }
     cells = []
     for chosen in sets.values():
         found = {
-            name: of_drawn(results.rows[f"{category}, {name}"], chosen).mean()
+            name: of_drawn(category, results.rows[f"{category}, {name}"], chosen).mean()
             for name in DETECTORS
             if f"{category}, {name}" in results and name not in LEARNS_NOTHING
         }
@@ -285,12 +289,26 @@ def advantage(results, category):
     return [category, *cells]
 
 
+def print_example(arguments):
+    """What a search over quick detectors prints of a real part."""
+    roots = roots_of(arguments, ["bottle"])
+    images = as_arrays(load_split(roots["bottle"], "bottle").train.images)
+    quick = [PaDiM(), SubspaceAD()]
+    search = SyntheticDefectSearchCV(quick, cv=2, random_state=0).fit(images)
+    (RESULTS / "recommend_bottle.txt").write_text(f"{search}\n")
+    print(search)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     data_arguments(parser)
     parser.add_argument("--categories", nargs="+", default=list(DEVELOPMENT))
     parser.add_argument("--detectors", nargs="+", default=list(DETECTORS), choices=list(DETECTORS))
+    parser.add_argument("--example", action="store_true", help="only print a search on bottle")
     arguments = parser.parse_args()
+    if arguments.example:
+        print_example(arguments)
+        return
     results = Results("recommend")
     collect(results, arguments)
     write(results, arguments.categories)

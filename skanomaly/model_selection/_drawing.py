@@ -31,6 +31,7 @@ class Recipe(NamedTuple):
 class Patch(NamedTuple):
     """What was changed of an image."""
 
+    size: tuple  #: (H, W) of the image
     top: int
     left: int
     pixels: np.ndarray  #: (h, w, C), in the image's own dtype
@@ -107,10 +108,10 @@ class DrawnDefects(Sequence):
         below[patch.mask] = patch.pixels[patch.mask]
         return image
 
-    def mask(self, i, size):
-        """Where the defect of image i is, (H, W) of bool, given the image's size."""
+    def mask(self, i):
+        """Where the defect of image i is, (H, W) of bool."""
         patch = self.patches[i]
-        mask = np.zeros(size, bool)
+        mask = np.zeros(patch.size, bool)
         height, width = patch.mask.shape
         mask[patch.top : patch.top + height, patch.left : patch.left + width] = patch.mask
         return mask
@@ -152,7 +153,8 @@ class DrawnDefects(Sequence):
         pixels = low + (high - low) * found[0].permute(1, 2, 0).numpy()[box]
         if image.dtype.kind in "bui":
             pixels = pixels.round()
-        return Patch(int(rows[0]), int(columns[0]), pixels.astype(image.dtype), mask[box])
+        place = int(rows[0]), int(columns[0])
+        return Patch(image.shape[:2], *place, pixels.astype(image.dtype), mask[box])
 
 
 def _rising(contrast):

@@ -52,7 +52,12 @@ def measure(estimator, X, regions, drawn, regions_drawn, max_fpr):
         seconds += took
     scores_drawn, defective = [], []
     for i, score, _, anomaly_map, _ in _detected(estimator, drawn, regions_drawn):
-        mask = drawn.mask(i, anomaly_map.shape)
+        mask = drawn.mask(i)
+        if mask.shape != anomaly_map.shape:
+            raise ValueError(
+                f"the map of an image of {mask.shape} has shape {anomaly_map.shape}; a pipeline "
+                "whose steps change the images' size cannot be compared: apply them to the images first"
+            )
         region = regions_drawn.of(i, anomaly_map.shape)
         scores_drawn.append(score)
         defective.append(anomaly_map[mask])

@@ -77,11 +77,14 @@ class SearchTable:
             yield "\n".join(f"{r['detector'][i]}: {r['note'][i]}" for i in missing)
         learnt = [i for i in self._judged() if r["surfaces_learnt"][i]]
         if learnt:
-            yield "\n".join(
-                f"* {r['detector'][i]} is trained with drawn defects ({r['surfaces_learnt'][i]}), "
-                f"on which it gains {r['learnt_advantage'][i]:+.3f} more than others do"
-                for i in learnt
-            )
+            yield "\n".join(map(self._remark_on_learnt, learnt))
+
+    def _remark_on_learnt(self, i):
+        r = {name: column[i] for name, column in self._results.items()}
+        remark = f"* {r['detector']} is trained with drawn defects ({r['surfaces_learnt']})"
+        if np.isnan(r["learnt_advantage"]):
+            return remark
+        return f"{remark}, on which it gains {r['learnt_advantage']:+.3f} more than others do"
 
     def _of_groups(self):
         found = self._by_defect

@@ -61,7 +61,7 @@ def test_images_are_as_they_were_outside_of_the_masks(dtype, high, value_range):
     drawn = drawn_onto(X, some_recipes(len(X)), value_range)
     low, top = value_range or (0, 1 if dtype == "float32" else np.iinfo(dtype).max)
     for i, recipe in enumerate(drawn.recipes):
-        mask, before = drawn.mask(i, SIZE), X[recipe.image]
+        mask, before = drawn.mask(i), X[recipe.image]
         assert drawn[i].dtype == X.dtype
         assert mask.any()
         assert np.array_equal(drawn[i][~mask], before[~mask])
@@ -81,7 +81,7 @@ def test_the_kind_and_the_size_are_those_of_the_recipe():
     areas = {
         size: np.mean(
             [
-                drawn_onto(X, [Recipe(0, 1, "missing", size, 1.0, seed)]).mask(0, (128, 128)).sum()
+                drawn_onto(X, [Recipe(0, 1, "missing", size, 1.0, seed)]).mask(0).sum()
                 for seed in range(5)
             ]
         )
@@ -113,8 +113,8 @@ def test_defects_lie_in_the_region_of_interest():
     roi[:16, :20] = True
     drawn = drawn_onto(X, some_recipes(3, contrasts=(0.5,)), roi=roi)
     for i in range(len(drawn)):
-        assert drawn.mask(i, SIZE).any()
-        assert not (drawn.mask(i, SIZE) & ~roi).any()
+        assert drawn.mask(i).any()
+        assert not (drawn.mask(i) & ~roi).any()
 
 
 def test_images_of_mixed_sizes():

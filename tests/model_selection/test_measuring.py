@@ -51,7 +51,7 @@ def test_figures_are_those_of_the_metrics(roi, max_fpr):
     everything = Blurry().detect(images, **({} if roi is None else {"roi": roi}))
     labels = np.repeat([1, -1], [len(X), len(drawn)])
     assert found.wins.mean() == pytest.approx(roc_auc_score(labels, everything.scores))
-    masks = [np.zeros(ROOM, bool)] * len(X) + [drawn.mask(i, ROOM) for i in range(len(drawn))]
+    masks = [np.zeros(ROOM, bool)] * len(X) + [drawn.mask(i) for i in range(len(drawn))]
     expected = aupro_score(masks, everything.maps, max_fpr=max_fpr, roi=roi)
     assert found.pro.mean() == pytest.approx(expected)
     assert np.array_equal(found.is_flagged, everything.labels[: len(X)] == -1)
@@ -89,5 +89,5 @@ def test_of_large_images_a_grid_of_normal_pixels_is_enough():
     found = measure(Blurry(1000), X, regions, drawn, regions.subset([0]), 0.3)
     maps = np.round(np.array([*X, drawn[0]])[..., 0], 3)
     masks = np.zeros(maps.shape, bool)
-    masks[3] = drawn.mask(0, (600, 600))
+    masks[3] = drawn.mask(0)
     assert found.pro[0] == pytest.approx(aupro_score(masks, maps), abs=0.02)

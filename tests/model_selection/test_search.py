@@ -8,15 +8,17 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import check_is_fitted
 
 import skanomaly
-from skanomaly import ImageFiles, LocalContrast, MedianDifference, PaDiM
+from skanomaly import ImageFiles, LocalContrast, MedianDifference, PaDiM, PatchAE
 from skanomaly._unwrap import unwrap
 from skanomaly.datasets import make_texture_defects
 from skanomaly.exceptions import SelectionWarning, ThresholdWarning
@@ -475,6 +477,49 @@ def test_it_around_pipelines_and_in_one(bricks):
     assert pickle.loads(pickle.dumps(outer)).score_samples(bricks[:2]).shape == (2,)
     report = evaluate(outer, bricks[:4], y=[1, 1, -1, -1], n_resamples=10)
     assert "image_roc_auc" in report
+
+
+def halved(X):
+    return [image[::2, ::2] for image in X]
+
+
+def test_a_pipeline_that_changes_sizes_is_said_to_be_beyond_it(bricks):
+    smaller = Pipeline([("half", FunctionTransformer(halved)), ("detector", padim())])
+    with pytest.warns(FitFailedWarning, match="steps change the images' size cannot be compared"):
+        search_of([("half", smaller), padim()], baselines=False, refit=False).fit(bricks)
+
+
+def test_what_cannot_be_pickled_has_no_size(bricks):
+    same = FunctionTransformer(lambda X: X)
+    piped = Pipeline([("same", same), ("detector", padim())])
+    search = search_of([("piped", piped), padim()], baselines=False).fit(bricks)
+    assert np.isnan(search.cv_results_["state_bytes"]).tolist() == [True, False]
+    assert np.ptp(search.cv_results_["mean_test_score"]) == 0
+
+
+@pytest.mark.parametrize("kind", [list, tuple, torch.from_numpy])
+def test_forms_of_images(bricks, fitted, kind):
+    search = search_of().fit(kind(bricks))
+    np.testing.assert_equal(without_times(search), without_times(fitted))
+
+
+def test_those_trained_with_drawn_defects_are_marked(bricks):
+    trained = PatchAE(**{"image_size": 64, "max_epochs": 1})
+    search = search_of([trained, padim()], baselines=False, refit=False).fit(bricks)
+    results, found = search.cv_results_, search.by_defect_
+    assert results["surfaces_learnt"].tolist() == ["flat, image, noise, tint", ""]
+    assert np.isnan(results["learnt_advantage"]).tolist() == [False, True]
+    assert "PatchAE*" in str(search)
+    assert f"{results['learnt_advantage'][0]:+.3f} more than others" in str(search)
+    differences = []
+    for name in ("PatchAE", "PaDiM"):
+        rows = (found["group"] == "kind") & (found["detector"] == name)
+        known = np.isin(found["name"], ["scratch", "spot", "stain"])
+        differences.append(
+            np.average(found["score"][rows & known], weights=found["n_drawn"][rows & known])
+            - np.average(found["score"][rows & ~known], weights=found["n_drawn"][rows & ~known])
+        )
+    assert results["learnt_advantage"][0] == pytest.approx(-np.diff(differences)[0], abs=0.05)
 
 
 # Recommending ----------------------------------------------------------------------------
