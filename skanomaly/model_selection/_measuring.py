@@ -55,8 +55,8 @@ def measure(estimator, X, regions, drawn, regions_drawn, max_fpr):
         mask = drawn.mask(i)
         if mask.shape != anomaly_map.shape:
             raise ValueError(
-                f"the map of an image of {mask.shape} has shape {anomaly_map.shape}; a pipeline "
-                "whose steps change the images' size cannot be compared: apply them to the images first"
+                f"the map of an image of {mask.shape} has shape {anomaly_map.shape}; pipelines "
+                "whose steps change the images' size cannot be compared, apply these before"
             )
         region = regions_drawn.of(i, anomaly_map.shape)
         scores_drawn.append(score)
