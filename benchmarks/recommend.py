@@ -86,7 +86,7 @@ VARIANTS = {
         name == "named" and (category not in PAPERS or (kind == "spot" and size <= 1 and c >= 0.5))
     ),
 }
-DEFAULT = ("named", "mean")
+DEFAULT = ("named, sizes 0.5 and 1", "AUPRO")
 HEADER = ("category", "order on drawn defects", "rank correlation", "chosen", "best")
 OF_VARIANTS = ("rank correlation", "chosen - best", "worst category", "chosen - make_ensemble()")
 LEARNS_NOTHING = ("LocalContrast", "MedianDifference")

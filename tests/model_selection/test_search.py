@@ -38,10 +38,19 @@ def padim(**parameters):
     return PaDiM(**{"image_size": 64, "n_features": 10} | parameters)
 
 
+QUICK = {
+    "cv": 2,
+    "n_drawn": 12,
+    "sizes": (0.5, 1.0, 2.0),
+    "scoring": "mean",
+    "n_resamples": 100,
+    "random_state": 0,
+}
+
+
 def search_of(detectors=None, **parameters):
     detectors = [padim()] if detectors is None else detectors
-    found = {"cv": 2, "n_drawn": 12, "n_resamples": 100, "random_state": 0} | parameters
-    return SyntheticDefectSearchCV(detectors, **found)
+    return SyntheticDefectSearchCV(detectors, **QUICK | parameters)
 
 
 @pytest.fixture(scope="module")
@@ -526,9 +535,7 @@ def test_those_trained_with_drawn_defects_are_marked(bricks):
 
 
 def test_recommend_is_the_search_in_a_line(bricks, fitted):
-    found = recommend(
-        bricks, [padim()], budget=None, cv=2, n_drawn=12, n_resamples=100, random_state=0
-    )
+    found = recommend(bricks, [padim()], budget=None, **QUICK)
     np.testing.assert_equal(without_times(found), without_times(fitted))
 
 
