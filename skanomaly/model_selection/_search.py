@@ -63,7 +63,7 @@ class SyntheticDefectSearchCV(
         cheapest come first, and what does not fit into the time left is left out, with a row
         that says so. An estimate is no limit: nothing is interrupted. None compares all.
     n_drawn : int
-        Images with a drawn defect in each fold.
+        Images with a drawn defect in each fold. 36 is each kind in each size and contrast once.
     kinds : sequence of str or None
         Kinds of defects, out of `skanomaly.synthesis.DEFECT_TYPES` and `CORRUPTION_TYPES`. None
         means "scratch", "crack", "spot", "stain", "missing" and "foreign".
