@@ -42,7 +42,7 @@ def recommend(X, detectors=None, *, budget=600, y=None, roi=None, groups=None, *
     >>> from skanomaly.model_selection import recommend
     >>> X = make_texture_defects("brick", n_normal=60, image_size=64, random_state=0).images
     >>> detectors = [PaDiM(image_size=64, n_features=10, false_alarm_rate=0.2)]
-    >>> found = recommend(X, detectors, cv=2, n_drawn=18, random_state=0)
+    >>> found = recommend(X, detectors, cv=2, contrasts=(1.0,), n_drawn=24, random_state=0)
     >>> found.best_estimator_.predict(X[:2]).shape
     (2,)
     """

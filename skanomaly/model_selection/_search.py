@@ -162,7 +162,9 @@ class SyntheticDefectSearchCV(
     >>> from skanomaly.model_selection import SyntheticDefectSearchCV
     >>> X = make_texture_defects("brick", n_normal=60, image_size=64, random_state=0).images
     >>> detectors = [PaDiM(image_size=64, n_features=10, false_alarm_rate=0.2)]
-    >>> search = SyntheticDefectSearchCV(detectors, cv=2, n_drawn=18, random_state=0).fit(X)
+    >>> search = SyntheticDefectSearchCV(
+    ...     detectors, cv=2, contrasts=(1.0,), n_drawn=24, random_state=0
+    ... ).fit(X)
     >>> search.best_name_
     'PaDiM'
     >>> sorted(search.cv_results_["detector"].tolist())

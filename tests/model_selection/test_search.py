@@ -2,7 +2,6 @@
 
 import pickle
 import threading
-import time
 import warnings
 from typing import ClassVar
 
@@ -24,8 +23,8 @@ from skanomaly.datasets import make_texture_defects
 from skanomaly.exceptions import SelectionWarning, ThresholdWarning
 from skanomaly.images import Regions
 from skanomaly.metrics import evaluate, image_roc_auc
-from skanomaly.model_selection import NormalKFold, SyntheticDefectSearchCV, recommend
-from skanomaly.model_selection._folds import judged, make_fold
+from skanomaly.model_selection import NormalKFold, SyntheticDefectSearchCV, _schedule, recommend
+from skanomaly.model_selection._folds import estimated_seconds, judged, make_fold
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::skanomaly.exceptions.ThresholdWarning"),
@@ -70,22 +69,6 @@ class Broken(MedianDifference):
 
     def _fit_images(self, images, validation):
         raise RuntimeError("no light")
-
-
-class Slow(MedianDifference):
-    """Takes a while for each image."""
-
-    def _fit_images(self, images, validation):
-        time.sleep(0.01 * len(images))
-        return super()._fit_images(images, validation)
-
-
-class Slower(MedianDifference):
-    """Takes half a second for each image."""
-
-    def _fit_images(self, images, validation):
-        time.sleep(0.3 * len(images))
-        return super()._fit_images(images, validation)
 
 
 class Watching(MedianDifference):
@@ -291,16 +274,52 @@ def test_splitters_and_pairs_of_indices(bricks):
 # Budget ----------------------------------------------------------------------------------
 
 
-def test_what_does_not_fit_into_the_budget_is_left_out_and_said_to_be(bricks):
-    slow = ("slow", Slower(image_size=64))
-    found = search_of([slow, padim()], budget=10.0, baselines=False).fit(bricks)
+@pytest.fixture
+def costs(monkeypatch):
+    """Stands for what fits on a few images tell: seconds of a fit, by a detector's `batch_size`."""
+    monkeypatch.setattr(_schedule, "seconds_on_few", lambda d, fold: d.batch_size)
+    monkeypatch.setattr(_schedule, "estimated_seconds", lambda d, *_: (1e4 * d.batch_size, 1.0))
+
+
+def test_what_does_not_fit_into_the_budget_is_left_out_and_said_to_be(bricks, costs):
+    slow = ("slow", MedianDifference(image_size=64, batch_size=5))
+    found = search_of([slow, padim(batch_size=1)], budget=1e5, baselines=False).fit(bricks)
     note = found.cv_results_["note"]
-    assert note[0].startswith("left out: it needs")
+    # Two folds, and a last fit on twice as many images.
+    assert note[0].startswith("left out: it needs about 200002 s, and 9")
     assert note[1] == ""
     assert np.isnan(found.cv_results_["mean_test_score"][0])
     assert found.cv_results_["rank_test_score"].tolist() == [2, 1]
+    assert found.cv_results_["estimated_time"].tolist() == [200002, 20002]
     assert f"slow: {note[0]}" in str(found)
     assert found.best_name_ == "PaDiM"
+
+
+def test_the_last_fit_of_a_dearer_one_is_provided_for(bricks, costs):
+    """The cheap one takes 20,002 s; the dear one 40,002 and, on all images, 40,000 once more."""
+    two = [("dear", padim(batch_size=2)), ("cheap", MedianDifference(image_size=64, batch_size=1))]
+    for budget, left_out in ((105_000, ["", ""]), (75_000, ["dear", ""])):
+        found = search_of(two, budget=budget, baselines=False).fit(bricks)
+        assert [bool(note) for note in found.cv_results_["note"]] == [bool(n) for n in left_out]
+
+
+def test_estimates_are_of_the_detectors_own_fits(bricks):
+    fold = make_fold(
+        bricks,
+        np.arange(20),
+        np.arange(20, 30),
+        Regions(None, 30),
+        None,
+        None,
+        6,
+        (["spot"], (1.0,), (1.0,)),
+        np.random.default_rng(0),
+    )
+    detector = MedianDifference(image_size=64)
+    assert estimated_seconds(detector, fold, most=0)[0] == np.inf
+    fit, judgement = estimated_seconds(detector, fold, most=1e6)
+    assert 0 < fit < np.inf
+    assert 0 < judgement < np.inf
 
 
 def test_a_budget_for_nothing_is_an_error(bricks):
@@ -308,14 +327,15 @@ def test_a_budget_for_nothing_is_an_error(bricks):
         search_of(budget=1e-3).fit(bricks)
 
 
-def test_the_cheapest_come_first(bricks, capsys):
-    slow = ("slow", Slow(image_size=64))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SelectionWarning)
-        search_of([slow], budget=600.0, verbose=1).fit(bricks)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "slow: judged"
-    assert len(lines) == 3
+def test_the_cheapest_come_first(bricks, costs, capsys):
+    three = [(str(cost), MedianDifference(image_size=64, batch_size=cost)) for cost in (3, 1, 2)]
+    search_of(three, budget=1e9, verbose=1, baselines=False).fit(bricks)
+    assert capsys.readouterr().out.splitlines() == ["1: judged", "2: judged", "3: judged"]
+
+
+def test_a_real_budget(bricks):
+    search = search_of([MedianDifference(image_size=64)], budget=600.0, baselines=False)
+    assert search.fit(bricks).cv_results_["estimated_time"][0] > 0
 
 
 # Failures and doubts ---------------------------------------------------------------------
