@@ -61,3 +61,7 @@ class ThresholdWarning(UserWarning):
 
 class AlignmentWarning(UserWarning):
     """An image does not fit the reference that it was to be aligned to."""
+
+
+class SelectionWarning(UserWarning):
+    """What a search has found is no ground to choose a detector by."""

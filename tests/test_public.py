@@ -31,6 +31,7 @@ FOR_USERS = (
     ".datasets",
     ".maps",
     ".metrics",
+    ".model_selection",
     ".plotting",
     ".preprocessing",
     ".regions",

@@ -7,10 +7,8 @@ import warnings
 import numpy as np
 from sklearn.model_selection import BaseCrossValidator, GroupKFold, KFold, ShuffleSplit
 
-from ._sklearn import GroupsConsumerMixin
-from ._validation import image_labels
-
-__all__ = ["NormalGroupKFold", "NormalKFold", "NormalShuffleSplit"]
+from .._sklearn import GroupsConsumerMixin
+from .._validation import image_labels
 
 
 class _NormalSplitter(BaseCrossValidator):
