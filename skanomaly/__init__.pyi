@@ -1472,6 +1472,7 @@ class TransformedImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
     detector: object
     transformer_: Any
     detector_: Any
+    offset_: Any
 
     def __init__(
         self,

@@ -45,8 +45,9 @@ class TransformedImageDetector(ImageDetector):
     transformer_ : transformer
         The fitted one.
     detector_ : detector
-        The fitted one. What else it has found, `offset_` and others, can be asked of the
-        composite, too.
+        The fitted one. What it has found can be asked of the composite, too.
+    offset_ : float
+        Its threshold on `score_samples`: what lies below is anomalous.
 
     See Also
     --------
