@@ -6,6 +6,7 @@ from dataclasses import MISSING
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -166,12 +167,24 @@ class TransformedImageDetector(ImageDetector):
                 return getattr(found, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def _steps(self):
+        """The transformers, one after the other."""
+        transformer = self.transformer_
+        if not isinstance(transformer, Pipeline):
+            return [transformer]
+        return [step for _, step in transformer.steps if step not in (None, "passthrough")]
+
     @property
     def _not_exportable(self):
-        kinds = type(self.transformer_).__name__, type(self.detector_).__name__
+        if reason := getattr(self.detector_, "_not_exportable", None):
+            return f"of its {type(self.detector_).__name__}: {reason}"
+        kinds = [type(step).__name__ for step in self._steps() if not hasattr(step, "_traced")]
+        if not kinds:
+            return None
         return (
-            f"its {kinds[0]} changes images before {kinds[1]} sees them, which cannot be in the "
-            "file; export detector_, with images as transformer_ gives them"
+            f"its {', '.join(kinds)} changes images before {type(self.detector_).__name__} sees "
+            "them, which cannot be in the file; export detector_, with images as transformer_ "
+            "gives them"
         )
 
     @property

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from .._process import exporting
+from ..compose.transformed_image_detector import TransformedImageDetector
 from ..features import FeaturePyramid
 from ..images import range_of
 from ..maps import assemble_maps, reduce_maps, resize_matrix
@@ -40,12 +41,18 @@ def graph_of(detector, raw):
     -------
     onnx.ModelProto
     """
-    detector = _prepared(detector, raw)
+    steps = detector._steps() if isinstance(detector, TransformedImageDetector) else []
+    if steps:
+        detector = detector.detector_
+        seen = _through(steps, torch.from_numpy(raw.astype(input_dtype(raw.dtype))))
+        detector = _prepared(detector, seen.numpy().astype(raw.dtype))
+    else:
+        detector = _prepared(detector, raw)
     images = np.resize(raw, (2, *raw.shape[1:])).astype(input_dtype(raw.dtype))
     images = torch.from_numpy(images)
     regions = torch.ones(images.shape[:3], dtype=torch.bool)
     free = {0: "n"} if detector._seen_size is None else _FREE
-    own_maps = _OwnMaps(detector, raw.dtype).eval()
+    own_maps = _OwnMaps(detector, raw.dtype, steps).eval()
     with torch.inference_mode():
         found = {f"map_{i}": phi.clone() for i, phi in enumerate(own_maps(images))}
     axes = {name: {0: "n"} for name in found} | {
@@ -54,10 +61,13 @@ def graph_of(detector, raw):
         "maps": free,
         "scores": {0: "n"},
     }
+    finished = _Finished(detector, steps)
     return _joined(
         _traced(own_maps, {"images": images}, list(found), axes),
-        _traced(_Finished(detector), {**found, "images": images}, ["maps", "scores"], axes),
-        _traced(_Finished(detector), {**found, "regions": regions}, ["maps", "scores"], axes),
+        _traced(_Finished(detector, steps), {**found, "images": images}, ["maps", "scores"], axes),
+        _traced(
+            _Finished(detector, steps), {**found, "regions": regions}, ["maps", "scores"], axes
+        ),
     )
 
 
@@ -80,14 +90,14 @@ def _prepared(detector, raw):
 class _OwnMaps(nn.Module):
     """From raw pixels to the maps that the method gives, of its own resolutions."""
 
-    def __init__(self, detector, dtype):
+    def __init__(self, detector, dtype, steps):
         super().__init__()
-        self.detector = detector
+        self.detector, self.steps = detector, steps
         self.modules_of_detector = nn.ModuleList(detector._modules_fitted())
         self.low, self.high = range_of(dtype, detector.value_range)
 
     def forward(self, images):
-        detector = self.detector
+        detector, images = self.detector, _through(self.steps, images)
         pixels = images.permute(0, 3, 1, 2).float()
         pixels = (pixels - self.low) / (self.high - self.low)
         if (seen_size := detector._seen_size) is not None:
@@ -106,12 +116,26 @@ class _Finished(nn.Module):
     The last input gives that size: the images, or their regions, which then count.
     """
 
-    def __init__(self, detector):
+    def __init__(self, detector, steps):
         super().__init__()
-        self.detector = detector
+        self.detector, self.steps = detector, steps
 
     def forward(self, *inputs):
-        detector, (*maps, last) = self.detector, inputs
+        *maps, whole = inputs
+        last = whole
+        for box in (step._cut for step in self.steps if step._cut is not None):
+            top, left, bottom, right = box
+            last = last[:, top:bottom, left:right]
+        total, scores = self._finished(maps, last)
+        if last is not whole:
+            total = _placed_back(total, whole.shape[1:3], self.steps)
+            if whole.ndim == 3:
+                lowest = total.masked_fill(~whole, torch.inf).amin(dim=(1, 2), keepdim=True)
+                total = torch.where(whole, total, lowest)
+        return total, scores
+
+    def _finished(self, maps, last):
+        detector = self.detector
         regions = last if last.ndim == 3 else None
         own_size = last.shape[1:3]
         if (seen_size := detector._seen_size) is None:  # then all images are of one
@@ -123,6 +147,24 @@ class _Finished(nn.Module):
         else:
             scores = _reduced_within(total, regions, detector.score_reduction)
         return total, -scores.float()
+
+
+def _through(steps, images):
+    for step in steps:
+        images = step._traced(images)
+    return images
+
+
+def _placed_back(maps, size, steps):
+    """Maps of what is left of images, on all of these, whose size is known when a file is run."""
+    top = sum(step._cut[0] for step in steps if step._cut is not None)
+    left = sum(step._cut[1] for step in steps if step._cut is not None)
+    rows, columns = (
+        (torch.arange(n)[:, None] == torch.arange(m) + start).float()
+        for n, m, start in zip(size, maps.shape[1:], (top, left))
+    )
+    lowest = maps.amin(dim=(1, 2), keepdim=True)
+    return rows @ (maps - lowest) @ columns.T + lowest
 
 
 def _reduced_within(maps, regions, reduction):

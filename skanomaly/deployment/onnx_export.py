@@ -17,8 +17,9 @@ from .._image_detector import ImageDetector
 from .._unwrap import steps_of
 from ..compose.flattened_images import FlattenedImages
 from ..compose.multi_product_detector import MultiProductDetector
+from ..compose.transformed_image_detector import TransformedImageDetector
 from ..exceptions import ExportError
-from ..images import range_of
+from ..images import ImageDataset, range_of
 from ._onnx_file import METADATA_KEY
 from ._onnx_graph import graph_of, input_dtype
 from .onnx_detector import OnnxDetector
@@ -158,7 +159,10 @@ def _exportable(estimator):
 
 def _raw_images(detector, images):
     """The images as one array (n, H, W, C)."""
-    dataset = detector._open(images)
+    if isinstance(detector, TransformedImageDetector):
+        dataset = ImageDataset(images, value_range=_seen_by(detector).value_range)
+    else:
+        dataset = detector._open(images)
     raw = [dataset._read(i) for i in range(len(dataset))]
     for i, image in enumerate(raw):
         if (image.shape, image.dtype) != (raw[0].shape, raw[0].dtype):
@@ -170,7 +174,8 @@ def _raw_images(detector, images):
 
 
 def _metadata(detector, raw):
-    low, high = range_of(raw.dtype, detector.value_range)
+    innermost = _seen_by(detector)
+    low, high = range_of(raw.dtype, innermost.value_range)
     for name in ("offset_", "map_threshold_"):
         if not np.isfinite(getattr(detector, name)):
             raise ExportError(
@@ -187,10 +192,15 @@ def _metadata(detector, raw):
         "input_dtype": input_dtype(raw.dtype).name,
         "value_range": [float(low), float(high)],
         "n_channels": raw.shape[3],
-        "size": None if detector._seen_size is not None else list(raw.shape[1:3]),
-        "min_image_size": _smallest_size(detector),
+        "size": None if innermost._seen_size is not None else list(raw.shape[1:3]),
+        "min_image_size": _smallest_size(innermost),
         "skanomaly": version("skanomaly"),
     }
+
+
+def _seen_by(detector):
+    """The detector that sees what transformers make of images, if there are any."""
+    return detector.detector_ if isinstance(detector, TransformedImageDetector) else detector
 
 
 def _smallest_size(detector):

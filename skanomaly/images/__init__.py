@@ -10,7 +10,7 @@ from ._checks import (
     range_of,
     to_array,
 )
-from ._conversion import converted
+from ._conversion import converted, traced_conversion
 from ._dataset import MAX_BYTES_IN_MEMORY, ImageBatch, ImageDataset
 from ._files import ImageFiles
 from ._lazy import LazyImages, taken
@@ -47,4 +47,5 @@ __all__ = [
     "stack",
     "taken",
     "to_array",
+    "traced_conversion",
 ]

@@ -35,6 +35,31 @@ def converted(image, convert):
     return image[..., :3] if convert == "rgb" else _luma(image)
 
 
+def traced_conversion(images, convert):
+    """As `converted`, of a tensor (n, H, W, C), by operations that ONNX has.
+
+    Parameters
+    ----------
+    images : tensor, shape (n, H, W, C)
+        Integers of at most 16 bits, or floats.
+    convert : {"rgb", "grey"}
+
+    Returns
+    -------
+    tensor, shape (n, H, W, 1 or 3), of the same dtype
+    """
+    if images.shape[3] <= 2:
+        grey = images[..., :1]
+        return grey.repeat(1, 1, 1, 3) if convert == "rgb" else grey
+    if convert == "rgb":
+        return images[..., :3]
+    wide = images[..., :3].double()
+    grey = sum(weight * wide[..., i : i + 1] for i, weight in enumerate(_LUMA))
+    if images.dtype.is_floating_point:
+        return (grey / 65536).to(images.dtype)
+    return ((grey + 0x8000) / 65536).floor().to(images.dtype)
+
+
 def _luma(image):
     fits = image.dtype.kind == "u" and image.dtype.itemsize <= 2
     wide = np.uint32 if fits else np.float64

@@ -51,6 +51,14 @@ class Crop(BaseImageTransformer):
         if bottom <= top or right <= left:
             raise ValueError(f"box={self.box} is empty; it is (top, left, bottom, right)")
 
+    @property
+    def _cut(self):
+        return self.box
+
+    def _traced(self, images):
+        top, left, bottom, right = self.box
+        return images[:, top:bottom, left:right]
+
     def _apply(self, image):
         height, width = image.shape[:2]
         top, left, bottom, right = self.box

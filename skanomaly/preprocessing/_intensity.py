@@ -12,7 +12,7 @@ from scipy import ndimage
 from .._parameters import parameter
 from .._sklearn import Interval, Numbers, StrOptions
 from ..exceptions import InvalidImageError
-from ..images import converted, range_of
+from ..images import converted, range_of, traced_conversion
 from ._pixels import as_dtype
 from ._placement import Placement
 from ._transformer import BaseImageTransformer
@@ -188,6 +188,9 @@ class ToGrey(BaseImageTransformer):
     def _apply(self, image):
         return np.atleast_3d(converted(image, "grey")), None
 
+    def _traced(self, images):
+        return traced_conversion(images, "grey")
+
 
 class ToRGB(BaseImageTransformer):
     """Three channels: grey is repeated, alpha is dropped.
@@ -205,6 +208,9 @@ class ToRGB(BaseImageTransformer):
 
     def _apply(self, image):
         return converted(image, "rgb"), None
+
+    def _traced(self, images):
+        return traced_conversion(images, "rgb")
 
 
 class ImageTransformer(BaseImageTransformer):

@@ -28,7 +28,13 @@ class BaseImageTransformer(DeclaredParameters, TransformerMixin, BaseEstimator):
     ``_learn(images)``
         If it learns: set attributes from images, an iterable of such arrays that may be gone
         through several times.
+    ``_traced(images)``
+        If a file for ONNX can hold it: what becomes of a tensor (n, H, W, C) of integers or
+        floats, by operations of PyTorch. ``_cut`` is then the (top, left, bottom, right) that is
+        left of each, or None for all.
     """
+
+    _cut = None
 
     def fit(self, X, y=None):
         """Learn from images, if there is something to learn.

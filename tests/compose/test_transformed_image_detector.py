@@ -15,6 +15,7 @@ from skanomaly import (
     ImageFiles,
     InvalidImageError,
     LocalContrast,
+    OnnxDetector,
     PaDiM,
     TransformedImageDetector,
     export_onnx,
@@ -241,6 +242,30 @@ def test_export_says_what_it_cannot():
     composite = TransformedImageDetector(CorrectIllumination(), LocalContrast()).fit(X)
     with pytest.raises(ExportError, match="CorrectIllumination"):
         export_onnx(composite, "never.onnx", X[:2])
+
+
+@pytest.mark.parametrize("image_size", [32, None])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_what_can_be_in_a_file_is(image_size, kind, tmp_path):
+    """Crops and conversions of channels; the file takes whole images, of other sizes too."""
+    images = X if kind == np.uint8 else X / 255
+    images = (images * 65535).astype(kind) if kind == np.uint16 else images.astype(kind)
+    steps = make_pipeline(Crop((2, 4, 38, 46)), ToGrey(), "passthrough", Crop((3, 3, 33, 40)))
+    contrast = LocalContrast(image_size=image_size, random_state=0)
+    composite = TransformedImageDetector(steps, contrast).fit(images)
+    report = export_onnx(composite, tmp_path / "model.onnx", images[:3])
+    assert report.n_other_labels == 0
+    served = OnnxDetector(tmp_path / "model.onnx")
+    roi = np.zeros((40, 48), bool)
+    roi[8:30, 3:40] = True
+    for more in ({}, {"roi": roi}):
+        found, expected = (d.detect(images[:5], **more) for d in (served, composite))
+        assert_allclose(found.scores, expected.scores, rtol=1e-3, atol=1e-3)
+        assert_allclose(found.maps, expected.maps, rtol=1e-3, atol=2e-3)
+    if image_size is not None:
+        larger = np.pad(images[:2], ((0, 0), (0, 9), (0, 5), (0, 0)), mode="edge")
+        found, expected = (d.transform(larger) for d in (served, composite))
+        assert_allclose(found, expected, rtol=1e-3, atol=2e-3)
 
 
 def test_masks_of_original_images_search_a_detector_behind_a_crop():
