@@ -64,10 +64,8 @@ def graph_of(detector, raw):
     finished = _Finished(detector, steps)
     return _joined(
         _traced(own_maps, {"images": images}, list(found), axes),
-        _traced(_Finished(detector, steps), {**found, "images": images}, ["maps", "scores"], axes),
-        _traced(
-            _Finished(detector, steps), {**found, "regions": regions}, ["maps", "scores"], axes
-        ),
+        _traced(finished, {**found, "images": images}, ["maps", "scores"], axes),
+        _traced(finished, {**found, "regions": regions}, ["maps", "scores"], axes),
     )
 
 
