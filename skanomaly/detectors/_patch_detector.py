@@ -12,7 +12,6 @@ from .._parameters import parameter
 from .._sklearn import Interval, Numbers
 from ._patch_autoencoder import ConvAutoEncoder
 from ._patches import PatchDataset, WindowDataset
-from ._residuals import LEAST_SQUARE, SIGMA, locally_averaged
 from ._trained_detector import TrainedDetector
 
 
@@ -40,9 +39,9 @@ class PatchDetector(TrainedDetector):
     standardize : {"global", "position"} or None
         Units of the map, see `BaseImageDetector`; the paper's is None.
     two_sided : bool
-        In units of deviations, count what lies below the mean as well, but for distances:
-        a smooth spot where there is a texture elsewhere is easier to reconstruct, and nearer
-        to most patches, than what is normal there. The paper's methods do not.
+        In units of deviations, count what lies below the mean as well: a smooth spot where
+        there is a texture elsewhere is nearer to most patches than what is normal there. The
+        paper's methods do not.
     validation_fraction : float in (0, 1)
         Share of the images that is kept out of training, for the threshold and
         to choose the epoch whose state is kept.
@@ -76,16 +75,8 @@ class PatchDetector(TrainedDetector):
     _reach = 0  # pixels by which maps continue images, where that exceeds half a patch
     _small_parameters = {"patch_size": 33, "n_patches": 40}
 
-    def _combined(self, maps):
-        if self.standardize is None or getattr(self, "error", "none") not in ("squared", "ssim"):
-            return maps
-        # Errors compare by ratios, not by differences. Averaged before, a thin line's few large
-        # ones count for their surroundings.
-        return (locally_averaged(maps[:, None], SIGMA)[:, 0] + LEAST_SQUARE).log()
-
     def _sided(self, deviations):
-        is_distance = getattr(self, "error", None) == "mahalanobis"
-        return deviations.abs() if self.two_sided and not is_distance else deviations
+        return deviations.abs() if self.two_sided else deviations
 
     def _make_autoencoder(self, n_channels):
         return ConvAutoEncoder(

@@ -9,12 +9,12 @@ import torch
 from .._parameters import parameter
 from .._sklearn import Interval, StrOptions
 from ..maps import SSIM_WINDOW, structural_similarity
-from ._patch_detector import PatchDetector, PatchLoss
+from ._patch_detector import PatchLoss
+from ._patch_residual_detector import PatchResidualDetector
 from ._patches import PatchMean, continued, interpolate_places, patch_places
-from ._residual_detector import ResidualDetector
 
 
-class PatchReconstruction(ResidualDetector, PatchDetector):
+class PatchReconstruction(PatchResidualDetector):
     """Detect defects as what an auto-encoder of small patches fails to reconstruct.
 
     A convolutional auto-encoder of a few thousand parameters is trained on patches of

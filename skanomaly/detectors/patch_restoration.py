@@ -15,9 +15,9 @@ from .._parameters import parameter
 from .._sklearn import Interval
 from ..maps import SSIM_WINDOW
 from ._codes import CodePrior, VectorQuantizer, resample
-from ._patch_detector import PatchDetector, PatchLoss
+from ._patch_detector import PatchLoss
+from ._patch_residual_detector import PatchResidualDetector
 from ._patches import PatchMean, continued, patch_places
-from ._residual_detector import ResidualDetector
 
 # Patches whose codes are drawn side by side; what they cost above all is the number of steps.
 PATCHES_AT_ONCE = 256
@@ -88,7 +88,7 @@ class RecordPerplexity(Callback):
         net.history.record("perplexity", net.module_.quantizer.perplexity())
 
 
-class PatchRestoration(ResidualDetector, PatchDetector):
+class PatchRestoration(PatchResidualDetector):
     """Detect defects as what changes when unlikely codes of a patch are replaced by likely ones.
 
     The latents of a patch auto-encoder are quantised by a learned codebook, and

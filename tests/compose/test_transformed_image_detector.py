@@ -54,7 +54,9 @@ def detector(**parameters):
 
 
 @pytest.mark.parametrize(
-    "transformer", [ImageTransformer(np.array), FunctionTransformer(), "passthrough"], ids=repr
+    "transformer",
+    [ImageTransformer(np.array), FunctionTransformer(), "passthrough"],
+    ids=lambda t: type(t).__name__,
 )
 def test_without_a_change_it_is_the_detector(transformer):
     if transformer == "passthrough":

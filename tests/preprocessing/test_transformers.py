@@ -57,7 +57,7 @@ def parts(n=6, channels=3, kind=np.uint8, seed=0):
     return (images * (1 if kind == np.uint8 else 257)).astype(kind)
 
 
-@pytest.mark.parametrize("transformer", TRANSFORMERS, ids=repr)
+@pytest.mark.parametrize("transformer", TRANSFORMERS, ids=lambda t: type(t).__name__)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
 def test_images_keep_their_dtype_and_are_made_lazily(transformer, channels, kind):
@@ -73,7 +73,7 @@ def test_images_keep_their_dtype_and_are_made_lazily(transformer, channels, kind
     assert_array_equal(X, before)
 
 
-@pytest.mark.parametrize("transformer", TRANSFORMERS, ids=repr)
+@pytest.mark.parametrize("transformer", TRANSFORMERS, ids=lambda t: type(t).__name__)
 def test_they_are_scikit_learns(transformer):
     """Cloned, pickled, indexed, asked from threads: always the same images."""
     X = parts()
@@ -97,14 +97,16 @@ def test_they_are_scikit_learns(transformer):
         assert_array_equal(image, made[i % 6])
 
 
-@pytest.mark.parametrize("transformer", TRANSFORMERS, ids=repr)
+@pytest.mark.parametrize("transformer", TRANSFORMERS, ids=lambda t: type(t).__name__)
 def test_a_grey_image_without_an_axis_stays_so(transformer):
     X = parts(channels=1)[..., 0]
     made = clone(transformer).fit(X).transform(X)[0]
     assert made.ndim == (3 if isinstance(transformer, ToRGB) else 2) or made.shape[2] == 1
 
 
-@pytest.mark.parametrize("transformer", [t for t in TRANSFORMERS if t._learns], ids=repr)
+@pytest.mark.parametrize(
+    "transformer", [t for t in TRANSFORMERS if t._learns], ids=lambda t: type(t).__name__
+)
 def test_what_learns_is_to_be_fitted(transformer):
     with pytest.raises(NotFittedError, match=type(transformer).__name__):
         clone(transformer).transform(parts())
