@@ -57,6 +57,8 @@ class OnnxDetector:
         Threshold on `score_samples`: what lies below is anomalous.
     map_threshold_ : float
         Map value that the threshold's share of normal images exceed somewhere.
+    validation_scores_ : ndarray, shape (n_validation,), float64
+        Scores of normal images that set the threshold, ascending.
     n_channels_in_ : int
         Channels of the images.
     value_range : (float, float)
@@ -95,6 +97,7 @@ class OnnxDetector:
         self.metadata_ = check_content(self._content, self._name)
         self.offset_ = float(self.metadata_["offset"])
         self.map_threshold_ = float(self.metadata_["map_threshold"])
+        self.validation_scores_ = np.array(self.metadata_["validation_scores"], dtype=float)
         self.n_channels_in_ = self.metadata_["n_channels"]
         self.value_range = tuple(self.metadata_["value_range"])
         self._session()
@@ -126,8 +129,9 @@ class OnnxDetector:
     def p_values(self, X, *, roi=None):
         """Conformal p-value of each image; see `BaseImageDetector.p_values`."""
         random_state = np.random.RandomState(self.metadata_["seed"])
-        reference = np.array(self.metadata_["validation_scores"], dtype=float)
-        return conformal_p_values(self.score_samples(X, roi=roi), reference, random_state)
+        return conformal_p_values(
+            self.score_samples(X, roi=roi), self.validation_scores_, random_state
+        )
 
     def detect(self, X, *, roi=None):
         """Scores, verdicts and maps.

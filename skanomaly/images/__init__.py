@@ -11,6 +11,7 @@ from ._checks import (
 )
 from ._dataset import MAX_BYTES_IN_MEMORY, ImageBatch, ImageDataset
 from ._files import ImageFiles
+from ._light import grey_of, sharpness_of
 from ._listing import IMAGE_SUFFIXES
 from ._reading import read_image, read_size
 from ._regions import Regions
@@ -30,12 +31,14 @@ __all__ = [
     "check_images",
     "check_values",
     "checked_value_range",
+    "grey_of",
     "path_of",
     "range_of",
     "read_image",
     "read_size",
     "resized",
     "seen_pixels",
+    "sharpness_of",
     "stack",
     "to_array",
 ]
