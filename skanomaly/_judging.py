@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ._holdout import hold_out_in_turn, until_enough, warn_of_duplicates, warn_of_few, warn_of_one
+from ._holdout import warn_of_duplicates, warn_of_few, warn_of_one
 from ._map_units import KeptMaps, MapMoments, in_units, joined, with_regions
 from ._random import drawing_from
 from .calibration import quantile_of_new
@@ -24,16 +24,13 @@ class JudgesByNormals:
 
     From the maps of normal images that were not learnt from, `map_mean_` and `map_deviation_`
     are found, and in these units `validation_scores_`, `validation_maxima_`, `offset_` and
-    `map_threshold_`. The other parts call ``_fit_on_few``, ``_kept_maps`` with ``_judge_by``,
+    `map_threshold_`. The other parts call ``_fit_in_turn``, ``_kept_maps`` with ``_judge_by``,
     ``_add_validation``, ``_set_thresholds`` and ``_in_units``.
     """
 
-    def _fit_on_few(self, images, regions, groups, random_state, seed):
-        """Learn from all images, after shares of them were held out in turn."""
+    def _fit_in_turn(self, images, regions, folds, seed):
+        """Learn from all images, after some were held out in turn, fold by fold."""
         maps, order = [], []
-        folds = until_enough(
-            hold_out_in_turn(len(images), self.validation_fraction, groups, random_state)
-        )
         others = [np.setdiff1d(np.arange(len(images)), held_out) for held_out in folds]
         if folds:
             warn_of_duplicates(images, others[0], folds[0])

@@ -18,7 +18,10 @@ from sklearn.utils.validation import check_is_fitted
 from ._device import resolve_device
 from ._holdout import (
     ENOUGH,
+    folds_in_turn,
     hold_out,
+    hold_out_in_turn,
+    until_enough,
     warn_of_duplicates,
     warn_of_learnt,
 )
@@ -153,6 +156,9 @@ class BaseImageDetector(
     )
     validation_fraction: float = parameter(
         0.2, Interval(Real, 0, 1, closed="neither"), affects="training"
+    )
+    cv: int | None = parameter(
+        None, Interval(Integral, 2, None, closed="left"), None, affects="training"
     )
     batch_size: int = parameter(8, Interval(Integral, 1, None, closed="left"), affects="nothing")
     device: str | torch.device = parameter("auto", str, torch.device, affects="nothing")
@@ -476,8 +482,14 @@ class BaseImageDetector(
             validation = self._open(X_val, images.n_channels)
             warn_of_learnt(images, validation)
             of_validation = Regions(regions.roi if regions.shared else None, len(validation))
+        elif self.cv is not None:
+            self._require(len(images) > 1, len(images))
+            folds = folds_in_turn(len(images), self.cv, groups, random_state)
+            self._fit_in_turn(images, regions, folds, seed)
+            return
         elif self._holds_out_in_turn and self.validation_fraction * len(images) < ENOUGH:
-            self._fit_on_few(images, regions, groups, random_state, seed)
+            folds = hold_out_in_turn(len(images), self.validation_fraction, groups, random_state)
+            self._fit_in_turn(images, regions, until_enough(folds), seed)
             return
         else:
             self._require(len(images) > 1, len(images))
