@@ -10,6 +10,7 @@ thirds of them, or on 30 in five folds (``cv=5``), and gives p-values to the las
 """
 
 import argparse
+import warnings
 
 import numpy as np
 from _common import Results, data_arguments, load_split, roots_of
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from skanomaly import SubspaceAD
 from skanomaly.calibration import conformal_p_values, quantile_of_new, select
+from skanomaly.exceptions import ThresholdWarning
 
 FDR, FALSE_ALARM_RATE, N_FEW = 0.1, 0.05, 30
 LEVELS = (0.01, 0.05, 0.1, 0.5)
@@ -153,6 +155,7 @@ def main():
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--splits", type=int, default=50)
     arguments = parser.parse_args()
+    warnings.simplefilter("ignore", ThresholdWarning)  # few images are what is measured
     results = Results("selection")
     roots = roots_of(arguments, arguments.categories)
     measure_selection(results, roots, arguments.draws)

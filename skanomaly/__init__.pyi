@@ -33,6 +33,7 @@ class FastFlow(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -77,6 +78,7 @@ class FastFlow(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 8,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -109,6 +111,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -156,6 +159,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 8,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -193,6 +197,7 @@ class LocalContrast(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -221,6 +226,7 @@ class LocalContrast(BaseImageDetector):
         standardize: str | None = None,
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.9,
+        cv: int | None = None,
         batch_size: int = 8,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -245,6 +251,7 @@ class MedianDifference(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -276,6 +283,7 @@ class MedianDifference(BaseImageDetector):
         standardize: str | None = None,
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 8,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -295,6 +303,7 @@ class PaDiM(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -335,6 +344,7 @@ class PaDiM(BaseImageDetector):
         standardize: str | None = None,
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 16,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -366,6 +376,7 @@ class PatchAE(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -419,6 +430,7 @@ class PatchAE(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 8,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -458,6 +470,7 @@ class PatchCore(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -504,6 +517,7 @@ class PatchCore(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 16,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -542,6 +556,7 @@ class PatchLatentSVM(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -592,6 +607,7 @@ class PatchLatentSVM(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 4,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -629,6 +645,7 @@ class PatchReconstruction(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -673,6 +690,7 @@ class PatchReconstruction(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 4,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -709,6 +727,7 @@ class PatchRestoration(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -763,6 +782,7 @@ class PatchRestoration(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 4,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -806,6 +826,7 @@ class SelfSupervisedAE(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -851,6 +872,7 @@ class SelfSupervisedAE(BaseImageDetector):
         standardize: str | None = None,
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 8,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -888,6 +910,7 @@ class SPADE(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -928,6 +951,7 @@ class SPADE(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 8,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -954,6 +978,7 @@ class SubspaceAD(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -992,6 +1017,7 @@ class SubspaceAD(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 16,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -1024,6 +1050,7 @@ class EnsembleDetector(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -1060,6 +1087,7 @@ class EnsembleDetector(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 16,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -1094,6 +1122,7 @@ class FeatureOutlierDetector(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -1132,6 +1161,7 @@ class FeatureOutlierDetector(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 8,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,

@@ -84,11 +84,10 @@ class AppearanceLog:
             if is_told
         ]
         same = [name for name, (_, is_told) in changes.items() if not is_told]
-        stay = f"{_listed(same)} as in the reference"
+        stay = f"{_listed(same)} as in the reference" if same else ""
         if not moved:
             return f"{stay}.".capitalize()
-        beside = f"; {stay}" if same else ""
-        return f"Images are {_listed(moved)} than the reference{beside}."
+        return f"Images are {_listed(moved)} than the reference{'; ' if same else ''}{stay}."
 
 
 def _moments(appearances):
