@@ -96,6 +96,9 @@ class DriftMonitor(DeclaredParameters, BaseEstimator):
     within the first images only the scores that set the threshold are before it, and 20 or
     fewer may never tell a small change, as those that follow are taken for usual.
 
+    Only what changes scores is noticed: a detector that finds images as normal in another light
+    raises no alarm at it, and `summary` tells it all the same.
+
     `detector` scores images by what learnt from others than did the fits by which a fit of few
     images held out in turn (``cv``): these differ a little, which many scores tell. `calibrate`
     with new images before.
@@ -113,13 +116,13 @@ class DriftMonitor(DeclaredParameters, BaseEstimator):
     Examples
     --------
     >>> import numpy as np
-    >>> from skanomaly import PaDiM
+    >>> from skanomaly import SubspaceAD
     >>> from skanomaly.calibration import DriftMonitor
     >>> from skanomaly.datasets import make_texture_defects
     >>> X = make_texture_defects("brick", n_normal=150, image_size=64, random_state=0).images
-    >>> detector = PaDiM(image_size=64, n_features=10, random_state=0).fit(X[:60], X_val=X[60:100])
-    >>> monitor = DriftMonitor(detector, random_state=0).fit(X[60:100])
-    >>> images = np.concatenate([X[100:], X[100:] // 2])  # the light fails with image 50
+    >>> detector = SubspaceAD(image_size=64, random_state=0).fit(X[:40], X_val=X[40:90])
+    >>> monitor = DriftMonitor(detector, random_state=0).fit(X[40:90])
+    >>> images = np.concatenate([X[90:120], X[120:] // 2])  # the light fails with image 30
     >>> for score, image in zip(detector.score_samples(images), images):
     ...     found = monitor.update(score, image)
     >>> found.alarm
