@@ -229,7 +229,7 @@ def main():
     parser.add_argument("--categories", nargs="+", default=["bottle", "leather_tile"])
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--splits", type=int, default=3)
-    parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--only", choices=["simulated", "real"])
     arguments = parser.parse_args()
     results = Results("drift")

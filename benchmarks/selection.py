@@ -164,8 +164,8 @@ def write(results, roots):
         "Selection and p-values",
         "python benchmarks/selection.py",
         "Mean ± standard error. Detector: `SubspaceAD`, of the second table at 128x128. "
-        f"Selection: `select` at fdr={FDR:g} beside a threshold at false_alarm_rate={FALSE_ALARM_RATE:g}, false "
-        "discoveries as the share of normal images among those flagged, 0 where none is; "
+        f"Selection: `select` at fdr={FDR:g} beside a threshold at "
+        f"false_alarm_rate={FALSE_ALARM_RATE:g}, false discoveries as the share of normal images among those flagged, 0 where none is; "
         "without defects it is how often any is flagged. Simulated normal scores are normal, those "
         "of defects 3 standard deviations lower. Uniformity: share of p-values of new normal "
         "images up to a level, which uniform ones among n normal images have but for steps of "

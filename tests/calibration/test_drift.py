@@ -14,6 +14,7 @@ from sklearn.utils import Bunch
 
 from skanomaly import InvalidImageError
 from skanomaly.calibration import DriftMonitor, quantile_of_new
+from skanomaly.calibration._evidence import BetsOnFlags, BetsOnPValues, RestartedMartingale
 
 
 def known(n=200, seed=0, rate=0.05):
@@ -276,3 +277,19 @@ def test_what_cannot_be_watched():
     for parameters in ({"false_alarm_probability": 0}, {"defect_share": 0.7}, {"horizon": 0}):
         with pytest.raises(ValueError, match="must be"):
             DriftMonitor(known(), **parameters).fit()
+
+
+def test_with_defects_the_evidence_is_the_mean_of_two():
+    """Of ranks of what passes as normal, and of how many do not, by the definitions."""
+    monitor, scores = DriftMonitor(known(), defect_share=0.04, random_state=0), NORMAL - 1
+    ranked, flags = BetsOnPValues(), BetsOnFlags(monitor.fit()._most_flagged(0.995))
+    of_ranks, of_flags = (RestartedMartingale(len(bets), 10_000) for bets in (ranked, flags))
+    for score in scores:
+        found = monitor.update(score)
+        if not np.isnan(found.p_value):
+            of_ranks.add(ranked.log_factors(found.p_value))
+        of_flags.add(flags.log_factors(score < known().offset_))
+        mean = (np.exp(of_ranks.log_value) + np.exp(of_flags.log_value)) / 2
+        assert found.log_evidence == pytest.approx(np.log(mean))
+    assert monitor.log_threshold_ == pytest.approx(np.log(2 / 0.01))
+    assert 0 < monitor.n_flagged_ < len(scores)

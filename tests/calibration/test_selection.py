@@ -110,3 +110,9 @@ def test_what_does_not_tell_is_not_said(p_values):
 def test_other_input_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         select(**{"p_values": [0.5], **arguments})
+
+
+@pytest.mark.parametrize(("n", "m", "fdr"), [(9, 3, 0.3), (4, 3, 0.6), (9, 6, 0.6)])
+def test_a_rate_that_is_met_exactly_is_met(n, m, fdr):
+    p_values = np.append(1 / (n + 1), np.ones(m - 1))
+    assert select(p_values, fdr, n_reference=n).tolist() == [True] + [False] * (m - 1)
