@@ -83,9 +83,9 @@ KINDS = {
     "3 % defects, defect_share=0.03": (
         lambda seed, n: online(seed, n, 0.03, 0.03),
         (200, 1000),
-        0.1,
+        0.05,
     ),
-    "3 % defects, defect_share=0": (lambda seed, n: online(seed, n, 0.03, 0.0), (200, 1000), 0.1),
+    "3 % defects, defect_share=0": (lambda seed, n: online(seed, n, 0.03, 0.0), (200, 1000), 0.05),
 }
 
 

@@ -165,13 +165,14 @@ def write(results, roots):
         "python benchmarks/selection.py",
         "Mean ± standard error. Detector: `SubspaceAD`, of the second table at 128x128. "
         f"Selection: `select` at fdr={FDR:g} beside a threshold at "
-        f"false_alarm_rate={FALSE_ALARM_RATE:g}, false discoveries as the share of normal images among those flagged, 0 where none is; "
-        "without defects it is how often any is flagged. Simulated normal scores are normal, those "
-        "of defects 3 standard deviations lower. Uniformity: share of p-values of new normal "
-        "images up to a level, which uniform ones among n normal images have but for steps of "
-        "1 / (n + 1); the largest distance between the distribution of all of them and the "
-        "uniform one; and the share flagged at the default false_alarm_rate=0.05. Splits overlap, "
-        "so that the standard errors are somewhat too small.",
+        f"false_alarm_rate={FALSE_ALARM_RATE:g}, false discoveries as the share of normal images "
+        "among those flagged, 0 where none is; without defects it is how often any is flagged. "
+        "Simulated normal scores are normal, those of defects 3 standard deviations lower. "
+        "Uniformity: share of p-values of new normal images up to a level, which uniform ones "
+        "among n normal images have but for steps of 1 / (n + 1), below which there are none; the "
+        "largest distance between the distribution of all of them and the uniform one; and the "
+        "share flagged at the default false_alarm_rate=0.05. Splits overlap, so that the standard "
+        "errors are somewhat too small.",
         {
             "Selection": (
                 [

@@ -97,10 +97,13 @@ class OnnxDetector:
         self.metadata_ = check_content(self._content, self._name)
         self.offset_ = float(self.metadata_["offset"])
         self.map_threshold_ = float(self.metadata_["map_threshold"])
-        self.validation_scores_ = np.array(self.metadata_["validation_scores"], dtype=float)
         self.n_channels_in_ = self.metadata_["n_channels"]
         self.value_range = tuple(self.metadata_["value_range"])
         self._session()
+
+    @property
+    def validation_scores_(self):
+        return np.array(self.metadata_["validation_scores"], dtype=float)
 
     def fit(self, X, y=None, **parameters):
         """Raise TypeError: an exported detector is fitted, and cannot be fitted anew."""
