@@ -34,6 +34,7 @@ class FastFlow(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -78,6 +79,7 @@ class FastFlow(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 8,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -110,6 +112,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -157,6 +160,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 8,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -194,6 +198,7 @@ class LocalContrast(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -222,6 +227,7 @@ class LocalContrast(BaseImageDetector):
         standardize: str | None = None,
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.9,
+        cv: int | None = None,
         batch_size: int = 8,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -246,6 +252,7 @@ class MedianDifference(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -277,6 +284,7 @@ class MedianDifference(BaseImageDetector):
         standardize: str | None = None,
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 8,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -296,6 +304,7 @@ class PaDiM(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -336,6 +345,7 @@ class PaDiM(BaseImageDetector):
         standardize: str | None = None,
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 16,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -367,6 +377,7 @@ class PatchAE(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -420,6 +431,7 @@ class PatchAE(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 8,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -459,6 +471,7 @@ class PatchCore(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -505,6 +518,7 @@ class PatchCore(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 16,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -543,6 +557,7 @@ class PatchLatentSVM(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -593,6 +608,7 @@ class PatchLatentSVM(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 4,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -630,6 +646,7 @@ class PatchReconstruction(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -674,6 +691,7 @@ class PatchReconstruction(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 4,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -710,6 +728,7 @@ class PatchRestoration(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -764,6 +783,7 @@ class PatchRestoration(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 4,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -807,6 +827,7 @@ class SelfSupervisedAE(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -852,6 +873,7 @@ class SelfSupervisedAE(BaseImageDetector):
         standardize: str | None = None,
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 8,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -889,6 +911,7 @@ class SPADE(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -929,6 +952,7 @@ class SPADE(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 8,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -955,6 +979,7 @@ class SubspaceAD(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -993,6 +1018,7 @@ class SubspaceAD(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 16,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -1025,6 +1051,7 @@ class EnsembleDetector(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -1061,6 +1088,7 @@ class EnsembleDetector(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 16,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,
@@ -1095,6 +1123,7 @@ class FeatureOutlierDetector(BaseImageDetector):
     standardize: str | None
     false_alarm_rate: float
     validation_fraction: float
+    cv: int | None
     batch_size: int
     device: str | torch.device
     n_jobs: int | None
@@ -1133,6 +1162,7 @@ class FeatureOutlierDetector(BaseImageDetector):
         standardize: str | None = 'position',
         false_alarm_rate: float = 0.05,
         validation_fraction: float = 0.2,
+        cv: int | None = None,
         batch_size: int = 8,
         device: str | torch.device = 'auto',
         n_jobs: int | None = None,

@@ -9,6 +9,7 @@ from sklearn.utils import check_random_state
 
 from ._holdout import (
     ENOUGH,
+    folds_in_turn,
     hold_out,
     hold_out_in_turn,
     until_enough,
@@ -41,8 +42,14 @@ class HoldsOut:
             validation = self._open(X_val, images.n_channels)
             warn_of_learnt(images, validation)
             of_validation = regions.for_others(validation)
+        elif self.cv is not None:
+            self._require(len(images) > 1, len(images))
+            folds = folds_in_turn(len(images), self.cv, groups, random_state)
+            self._fit_in_turn(images, regions, folds, seed)
+            return
         elif self._holds_out_in_turn and self.validation_fraction * len(images) < ENOUGH:
-            self._fit_on_few(images, regions, groups, random_state, seed)
+            folds = hold_out_in_turn(len(images), self.validation_fraction, groups, random_state)
+            self._fit_in_turn(images, regions, until_enough(folds), seed)
             return
         else:
             self._require(len(images) > 1, len(images))
@@ -81,12 +88,9 @@ class HoldsOut:
                 "threshold as X_val"
             )
 
-    def _fit_on_few(self, images, regions, groups, random_state, seed):
-        """Learn from all images, after shares of them were held out in turn."""
+    def _fit_in_turn(self, images, regions, folds, seed):
+        """Learn from all images, after some were held out in turn, fold by fold."""
         maps, order = [], []
-        folds = until_enough(
-            hold_out_in_turn(len(images), self.validation_fraction, groups, random_state)
-        )
         others = [np.setdiff1d(np.arange(len(images)), held_out) for held_out in folds]
         if folds:
             warn_of_duplicates(images, others[0], folds[0])

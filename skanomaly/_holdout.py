@@ -83,13 +83,51 @@ def hold_out_in_turn(n_images, fraction, groups, random_state):
     """
     if n_images == 1:
         return []
-    group = np.arange(n_images)
-    if groups is not None:
-        _, group = np.unique(np.asarray(groups), return_inverse=True)
-    n_groups = group.max() + 1
-    if n_groups < 2:
+    group, n_groups = _grouped(n_images, groups)
+    return _folds(group, n_groups, min(n_groups, max(2, round(1 / fraction))), random_state)
+
+
+def folds_in_turn(n_images, n_folds, groups, random_state):
+    """The images that are held out in each of so many fits, so that each image is once.
+
+    Parameters
+    ----------
+    n_images, n_folds : int
+        Two or more.
+    groups : array-like (n_images,) or None
+        Images of one group are in one fold.
+    random_state : RandomState
+
+    Returns
+    -------
+    list of ndarray of int, sorted
+
+    Raises
+    ------
+    ValueError
+        If there are fewer images, or groups, than folds.
+    """
+    group, n_groups = _grouped(n_images, groups)
+    if n_groups < n_folds:
+        what = "normal images" if groups is None else "groups of normal images"
+        raise ValueError(
+            f"cv={n_folds} asks for more folds than there are {what}, {n_groups}; "
+            f"set cv to {n_groups} or fewer, or to None"
+        )
+    return _folds(group, n_groups, n_folds, random_state)
+
+
+def _grouped(n_images, groups):
+    """The number of each image's group, from 0 on, and how many groups there are."""
+    if groups is None:
+        return np.arange(n_images), n_images
+    names, group = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) < 2:
         raise ValueError(_ONE_GROUP)
-    n_folds = min(n_groups, max(2, round(1 / fraction)))
+    return group, len(names)
+
+
+def _folds(group, n_groups, n_folds, random_state):
     fold = np.empty(n_groups, int)
     fold[random_state.permutation(n_groups)] = np.arange(n_groups) % n_folds
     return [np.flatnonzero(fold[group] == i) for i in range(n_folds)]

@@ -76,6 +76,11 @@ class BaseImageDetector(HoldsOut, JudgesByNormals, ImageDetector):
         fewer than 20 images, a method whose fit is cheap keeps out none: it scores such
         shares in turn, each after a fit on the others, until 20 images have been scored or
         all have, and then learns from all.
+    cv : int or None
+        Number of folds, from 2 on, that are held out in turn: the threshold is set from the
+        scores of all images, each by a fit on the other folds, and a last fit learns from all,
+        so that none is given away, for `cv` more fits. Images of a group are in one fold. None
+        keeps out `validation_fraction` instead, once.
     batch_size : int
         Images that are scored at once; it changes time and memory, not results.
     device : str or torch.device
@@ -135,6 +140,9 @@ class BaseImageDetector(HoldsOut, JudgesByNormals, ImageDetector):
     )
     validation_fraction: float = parameter(
         0.2, Interval(Real, 0, 1, closed="neither"), affects="training"
+    )
+    cv: int | None = parameter(
+        None, Interval(Integral, 2, None, closed="left"), None, affects="training"
     )
     batch_size: int = parameter(8, Interval(Integral, 1, None, closed="left"), affects="nothing")
     device: str | torch.device = parameter("auto", str, torch.device, affects="nothing")

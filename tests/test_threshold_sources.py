@@ -14,6 +14,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, GroupKFold
 
+import skanomaly
 from skanomaly import InvalidImageError
 from skanomaly.calibration import quantile_of_new
 from skanomaly.exceptions import NonFiniteMapError, ThresholdWarning
@@ -358,3 +359,113 @@ def test_fits_in_threads_give_what_they_give_alone(name, textures):
     assert [f.offset_ for f in found] == [alone.offset_] * 3
     assert torch.equal(torch.get_rng_state(), before)
     assert_array_equal(found[0].transform(X[:2]), alone.transform(X[:2]))
+
+
+# Thresholds from folds that are held out in turn.
+
+
+class Recording(DistanceToMean):
+    """Remembers, beside itself, which images each fit has learnt from and which it scored."""
+
+    fits = []
+
+    def _fit_images(self, images, validation):
+        super()._fit_images(images, validation)
+        Recording.fits.append((set(images.indices), list(validation.indices)))
+
+
+def cross_fitted(X, groups=None, **parameters):
+    Recording.fits.clear()
+    return Recording(**parameters).fit(X, groups=groups)
+
+
+@pytest.mark.parametrize(("n", "cv"), [(30, 5), (7, 7), (11, 2), (40, 3)])
+def test_each_fold_is_scored_by_what_has_not_learnt_from_it(n, cv):
+    found = cross_fitted(random_images(n), cv=cv)
+    *folds, (learnt, _) = Recording.fits
+    assert len(folds) == cv
+    assert learnt == set(range(n))
+    for learnt, held_out in folds:
+        assert learnt == set(range(n)) - set(held_out)
+        assert abs(len(held_out) - n / cv) < 1
+    assert sorted(i for _, held_out in folds for i in held_out) == list(range(n))
+    assert len(found.validation_scores_) == n
+    assert found.offset_ == quantile_of_new(found.validation_scores_, 0.1)
+
+
+def test_scores_of_folds_are_those_of_fits_without_them():
+    """Slowly: a fit on the others alone, whose threshold does not matter."""
+    X = random_images(12)
+    found = cross_fitted(X, cv=4)
+    expected = []
+    for _, held_out in Recording.fits[:-1]:
+        others = np.setdiff1d(np.arange(12), held_out)
+        expected += list(DistanceToMean().fit(X[others], X_val=X[held_out]).validation_scores_)
+    assert_allclose(found.validation_scores_, expected, rtol=1e-6)
+    alone = DistanceToMean().fit(X, X_val=X)
+    assert_allclose(found.score_samples(X), alone.score_samples(X), rtol=1e-6)
+
+
+def test_groups_are_in_one_fold():
+    groups = np.random.default_rng(0).integers(0, 9, 40)
+    cross_fitted(random_images(40), groups=groups, cv=4)
+    for learnt, held_out in Recording.fits[:-1]:
+        assert not {groups[i] for i in learnt} & {groups[i] for i in held_out}
+
+
+def test_folds_take_labels_and_regions_along():
+    X, y = random_images(20), np.tile([1, 1, -1, 1], 5)
+    roi = [np.eye(16, dtype=bool) if i % 2 else None for i in range(20)]
+    normal = np.flatnonzero(y == 1)
+    found = DistanceToMean(cv=3).fit(X, y, roi=roi)
+    alone = DistanceToMean(cv=3).fit(X[normal], roi=[roi[i] for i in normal])
+    assert_array_equal(found.validation_scores_, alone.validation_scores_)
+    assert found.n_left_out_ == 5
+
+
+def test_images_of_ones_own_go_before_folds():
+    X, X_val = random_images(12), random_images(30, seed=1)
+    found = DistanceToMean(cv=4).fit(X, X_val=X_val)
+    assert found.offset_ == DistanceToMean().fit(X, X_val=X_val).offset_
+
+
+@pytest.mark.parametrize("name", ["PaDiM", "HierarchicalFeatureAE", "FastFlow", "EnsembleDetector"])
+def test_every_kind_of_detector_holds_out_in_turn(name, textures):
+    X = textures[0].images
+    make = {"max_epochs": 1, "cv": 3}
+    if name == "EnsembleDetector":
+        members = [("one", small("PaDiM")), ("other", small("MedianDifference"))]
+        detector = skanomaly.EnsembleDetector(members, image_size=64, cv=3, random_state=0)
+    else:
+        detector = small(name, **make)
+    found = clone(detector).fit(X)
+    again = pickle.loads(pickle.dumps(clone(detector).fit(X)))
+    assert len(found.validation_scores_) == len(X)
+    assert found.offset_ == again.offset_
+    assert_array_equal(found.score_samples(X[:3]), again.score_samples(X[:3]))
+
+
+def test_a_search_over_folds():
+    search = GridSearchCV(
+        DistanceToMean(), {"cv": [None, 2]}, cv=NormalKFold(2), scoring="roc_auc"
+    ).fit(random_images(20), np.tile([1, 1, -1, 1], 5))
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+@pytest.mark.parametrize(
+    ("n", "groups", "message"),
+    [
+        (4, None, "cv=5 asks for more folds than there are normal images, 4; set cv to 4"),
+        (9, list("aabbccddd"), "more folds than there are groups of normal images, 4"),
+        (9, list("aaaaaaaaa"), "groups holds one group"),
+        (1, None, "was given 1 normal image and needs at least 2"),
+    ],
+)
+def test_too_few_images_for_the_folds(n, groups, message):
+    with pytest.raises(ValueError, match=message):
+        DistanceToMean(cv=5).fit(random_images(n), groups=groups)
+
+
+def test_a_single_fold_is_none():
+    with pytest.raises(ValueError, match="'cv' parameter"):
+        DistanceToMean(cv=1).fit(random_images(9))

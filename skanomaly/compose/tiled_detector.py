@@ -30,6 +30,7 @@ COARSE = -1
 # What is asked of a composite and is the detector's.
 OF_DETECTOR = {
     "batch_size",
+    "cv",
     "false_alarm_rate",
     "n_jobs",
     "random_state",

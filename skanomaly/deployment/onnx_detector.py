@@ -57,6 +57,8 @@ class OnnxDetector:
         Threshold on `score_samples`: what lies below is anomalous.
     map_threshold_ : float
         Map value that the threshold's share of normal images exceed somewhere.
+    validation_scores_ : ndarray, shape (n_validation,), float64
+        Scores of normal images that set the threshold, ascending.
     n_channels_in_ : int
         Channels of the images.
     value_range : (float, float)
@@ -99,6 +101,10 @@ class OnnxDetector:
         self.value_range = tuple(self.metadata_["value_range"])
         self._session()
 
+    @property
+    def validation_scores_(self):
+        return np.array(self.metadata_["validation_scores"], dtype=float)
+
     def fit(self, X, y=None, **parameters):
         """Raise TypeError: an exported detector is fitted, and cannot be fitted anew."""
         raise TypeError(
@@ -126,8 +132,9 @@ class OnnxDetector:
     def p_values(self, X, *, roi=None):
         """Conformal p-value of each image; see `BaseImageDetector.p_values`."""
         random_state = np.random.RandomState(self.metadata_["seed"])
-        reference = np.array(self.metadata_["validation_scores"], dtype=float)
-        return conformal_p_values(self.score_samples(X, roi=roi), reference, random_state)
+        return conformal_p_values(
+            self.score_samples(X, roi=roi), self.validation_scores_, random_state
+        )
 
     def detect(self, X, *, roi=None):
         """Scores, verdicts and maps.

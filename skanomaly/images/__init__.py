@@ -14,6 +14,7 @@ from ._conversion import converted, traced_conversion
 from ._dataset import MAX_BYTES_IN_MEMORY, ImageBatch, ImageDataset
 from ._files import ImageFiles
 from ._lazy import LazyImages, taken
+from ._light import grey_of, sharpness_of
 from ._listing import IMAGE_SUFFIXES
 from ._part import PartOfBatch
 from ._reading import read_image, read_size
@@ -38,12 +39,14 @@ __all__ = [
     "checked_image_size",
     "checked_value_range",
     "converted",
+    "grey_of",
     "path_of",
     "range_of",
     "read_image",
     "read_size",
     "resized",
     "seen_pixels",
+    "sharpness_of",
     "stack",
     "taken",
     "to_array",

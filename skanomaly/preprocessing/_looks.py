@@ -8,17 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from ..exceptions import InvalidImageError
 from ..images import (
     ImageFiles,
     check_channels,
     check_values,
+    grey_of,
     path_of,
     range_of,
     resized,
     seen_pixels,
+    sharpness_of,
     to_array,
 )
 
@@ -88,24 +89,17 @@ def _look(X, i, value_range):
     limits = range_of(image.dtype, value_range)
     pixels = seen_pixels(image, (MEASURED, MEASURED), *limits).clamp(0, 1)
     colours = pixels[:3] if n_channels in (3, 4) else pixels
-    grey = colours.mean(dim=0)
-    compared = resized(grey[None, None], (COMPARED, COMPARED)).numpy().ravel()
-    grey = grey.numpy().astype(np.float64)
+    compared = resized(colours.mean(dim=0)[None, None], (COMPARED, COMPARED)).numpy().ravel()
+    grey = grey_of(pixels)
     return Look(
         size=(height, width),
         n_channels=n_channels,
         brightness=float(grey.mean()),
         contrast=float(grey.std()),
-        sharpness=_sharpness(grey),
+        sharpness=sharpness_of(grey),
         grey=compared,
         thumbnail=_jpeg(colours, height, width),
     )
-
-
-def _sharpness(grey):
-    """Variance of the Laplacian, relative to the light, in which it does not change."""
-    light = np.square(grey).mean()
-    return float(ndimage.laplace(grey).var() / light) if light > 0 else 0.0
 
 
 def _jpeg(colours, height, width):

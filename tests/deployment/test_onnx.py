@@ -30,6 +30,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import skanomaly
 from skanomaly import FlattenedImages, ImageFiles, InvalidImageError, OnnxDetector, export_onnx
+from skanomaly.calibration import DriftMonitor
 from skanomaly.exceptions import ExportError
 from skanomaly.maps import resize_matrix
 from skanomaly.metrics import aupro, aupro_score, evaluate
@@ -91,6 +92,15 @@ def test_p_values_are_ranks_among_the_detectors_own_scores(tmp_path):
     served = OnnxDetector(tmp_path / "model.onnx")
     served.metadata_["validation_scores"] = [-np.inf, -np.inf, np.inf]
     assert_array_equal(served.p_values(GREY[:2]), [3 / 4, 3 / 4])
+
+
+def test_an_exported_detector_can_be_watched(tmp_path):
+    detector = small("SubspaceAD").fit(GREY)
+    export_onnx(detector, tmp_path / "model.onnx", GREY[:3])
+    served = OnnxDetector(tmp_path / "model.onnx")
+    assert_array_equal(served.validation_scores_, np.sort(detector.validation_scores_))
+    found = [DriftMonitor(d, random_state=0).update(-1.0, GREY[0]) for d in (detector, served)]
+    assert found[0] == found[1]
 
 
 # Each value beside each of the others; the combinations that add none are slow.

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from skanomaly import SubspaceAD
-from skanomaly.calibration import conformal_p_values, quantile_of_new
+from skanomaly.calibration import conformal_p_values, false_alarm_interval, quantile_of_new
 from skanomaly.datasets import make_texture_defects
 
 scores = arrays(float, st.integers(1, 40), elements=st.floats(-100, 100, width=32))
@@ -98,3 +98,68 @@ def test_a_detectors_p_values():
     assert ((p > 0) & (p <= 1)).all()
     assert (p[-3:] <= 1 / 11).all()
     np.testing.assert_array_equal(p[-3:], detector.p_values(bad))
+
+
+def share_flagged(n, rate, draws, rng):
+    """The exact share of new uniform scores below the threshold, over many sets of n."""
+    found = [quantile_of_new(rng.random(n), rate) for _ in range(draws)]
+    return np.clip(found, 0, 1)
+
+
+@pytest.mark.parametrize(("n", "rate"), [(19, 0.05), (99, 0.05), (40, 0.1), (25, 0.3), (1, 0.05)])
+def test_the_interval_holds_as_often_as_it_says(n, rate):
+    low, high = false_alarm_interval(n, rate, confidence=0.8)
+    shares = share_flagged(n, rate, 4000, np.random.default_rng(0))
+    at_a_rank = n == 1 or abs(rate * (n + 1) - round(rate * (n + 1))) < 1e-9
+    below, above = np.mean(shares < low), np.mean(shares > high)
+    assert below <= 0.1 + 0.015
+    assert above <= 0.1 + 0.015
+    if at_a_rank:
+        assert below == pytest.approx(0.1, abs=0.015)
+        assert above == pytest.approx(0.1, abs=0.015)
+
+
+def test_the_interval_of_a_number_of_new_images_is_wider_and_holds():
+    rng = np.random.default_rng(0)
+    low, high = false_alarm_interval(39, 0.1, n_new=50, confidence=0.8)
+    shares = rng.binomial(50, share_flagged(39, 0.1, 4000, rng)) / 50
+    assert np.mean(shares < low) <= 0.1 + 0.015
+    assert np.mean(shares > high) <= 0.1 + 0.015
+    # The next value inwards would not hold.
+    assert np.mean(shares < low + 0.021) > 0.1 - 0.015
+    assert np.mean(shares > high - 0.021) > 0.1 - 0.015
+    in_the_long_run = false_alarm_interval(39, 0.1, confidence=0.8)
+    assert high - low > in_the_long_run[1] - in_the_long_run[0]
+
+
+def test_the_interval_of_a_threshold_below_all_scores_begins_at_0():
+    low, high = false_alarm_interval(20, 0.01)
+    assert low == 0
+    assert (1 - high) ** 20 == pytest.approx(0.025)  # none of 20 lies below
+
+
+@settings(max_examples=30, deadline=None)
+@given(n=st.integers(1, 3000), rate=st.floats(0.001, 0.49), n_new=st.none() | st.integers(1, 500))
+def test_the_interval_holds_the_share_that_was_asked(n, rate, n_new):
+    low, high = false_alarm_interval(n, rate, n_new=n_new, confidence=0.99)
+    assert 0 <= low <= high <= 1
+    if n > 1:
+        assert low <= rate + (n_new is not None) / (n_new or 1)
+        assert rate <= high + (n_new is not None) / (n_new or 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_validation": 0}, "n_validation is 0, expected a number of images"),
+        ({"n_validation": 2.5}, "n_validation is 2.5"),
+        ({"rate": 0}, "rate is 0, expected a number above 0 and below 1"),
+        ({"rate": 5}, "rate is 5"),
+        ({"rate": np.nan}, "rate is nan"),
+        ({"n_new": 0}, "n_new is 0"),
+        ({"confidence": 95}, "confidence is 95"),
+    ],
+)
+def test_an_interval_of_other_numbers_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        false_alarm_interval(**{"n_validation": 50, "rate": 0.05, **arguments})
