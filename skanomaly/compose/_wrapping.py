@@ -38,6 +38,31 @@ def with_parameters_of(declared, fitted):
     return copied
 
 
+def asked_of(composite, name):
+    """A parameter of the detector in a composite, for those who ask the composite for it.
+
+    Parameters
+    ----------
+    composite : estimator with a parameter ``detector``
+    name : str
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    AttributeError
+        If it is no parameter.
+    """
+    detector = vars(composite).get("detector")
+    while detector is not None and not isinstance(detector, type):
+        if name in detector.get_params(deep=False):
+            return getattr(detector, name)
+        detector = vars(detector).get("detector")
+    raise AttributeError(f"{type(composite).__name__!r} object has no attribute {name!r}")
+
+
 def check_unchanged(declared, fitted, name):
     """Refuse an estimator whose parameters are others than when it was cloned and fitted.
 

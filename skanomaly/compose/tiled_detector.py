@@ -22,23 +22,10 @@ from ..exceptions import InvalidImageError
 from ..images import ImageDataset, Regions, check_images, checked_image_size, taken
 from ..maps import reduce_maps
 from ._tiling import BranchMaps, TileRegions, Tiles, WholeRegions, bands, grid_of, places_of
-from ._wrapping import with_parameters_of
+from ._wrapping import asked_of, with_parameters_of
 
 # The branch of the maps that the detector of whole images gives.
 COARSE = -1
-
-# What is asked of a composite and is the detector's.
-OF_DETECTOR = {
-    "batch_size",
-    "cv",
-    "false_alarm_rate",
-    "n_jobs",
-    "random_state",
-    "score_reduction",
-    "validation_fraction",
-    "_device",
-    "_holds_out_in_turn",
-}
 
 
 class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
@@ -387,11 +374,10 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
         return found
 
     def __getattr__(self, name):
-        # Parameters of the detector that hold for whole images; as attributes of instances, so
-        # that scikit-learn does not take them for parameters.
-        if name in OF_DETECTOR and "detector" in vars(self):
+        # Asked of instances only, so that scikit-learn takes none of it for a parameter.
+        if name in ("_device", "_holds_out_in_turn") and "detector" in vars(self):
             return getattr(self.detector, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return asked_of(self, name)
 
 
 def _chosen(grid, regions, i):

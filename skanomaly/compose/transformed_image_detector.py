@@ -16,7 +16,7 @@ from .._sklearn import HasMethods
 from .._validation import image_labels
 from ..images import Regions, check_images
 from ._placed_images import PlacedImages, PlacedRegions
-from ._wrapping import check_unchanged, with_parameters_of
+from ._wrapping import asked_of, check_unchanged, with_parameters_of
 
 
 def _grows(estimator):
@@ -161,11 +161,10 @@ class TransformedImageDetector(ImageDetector):
         return self.detector_._seed_of_ties()
 
     def __getattr__(self, name):
-        if name.endswith("_") and not name.startswith("_") and name != "detector_":
-            found = vars(self).get("detector_")
-            if found is not None:
-                return getattr(found, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        fitted = vars(self).get("detector_")
+        if fitted is not None and name.endswith("_") and not name.startswith("_"):
+            return getattr(fitted, name)
+        return asked_of(self, name)
 
     def _steps(self):
         """The transformers, one after the other."""
@@ -190,11 +189,6 @@ class TransformedImageDetector(ImageDetector):
     @property
     def _holds_out_in_turn(self):
         return self.detector._holds_out_in_turn
-
-    @property
-    def batch_size(self):
-        """Images that are scored at once."""
-        return self.detector.batch_size
 
 
 def _labels(y, n):
