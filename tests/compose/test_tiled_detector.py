@@ -132,8 +132,11 @@ def test_one_tile_of_images_of_ones_own_and_of_groups():
     groups = np.arange(14) // 3
     arguments = [(X[:14], {"groups": groups}), (X[:8], {"X_val": X[8:]})]
     for images, more in arguments:
-        bare = detector().fit(images, **more)
-        assert TiledDetector(detector(), tile_size=64).fit(images, **more).offset_ == bare.offset_
+        for cv in (None, 3):
+            bare = detector(cv=cv).fit(images, **more)
+            tiled = TiledDetector(detector(cv=cv), tile_size=64).fit(images, **more)
+            assert tiled.offset_ == bare.offset_
+            assert len(tiled.validation_scores_) == len(bare.validation_scores_)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import DistanceToMean
+from conftest import DistanceToMean, small_detector
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from sklearn import config_context
@@ -286,6 +286,45 @@ def test_masks_of_original_images_search_a_detector_behind_a_crop():
     assert search.best_params_["transformer__box"] == BOX
     assert search.best_estimator_.n_left_out_ == 6
     assert evaluate(search, images, y)["pixel_roc_auc"] > 0.95
+
+
+class Counted(CorrectIllumination):
+    """Counts its fits."""
+
+    fits = []
+
+    def fit(self, X, y=None):
+        self.fits.append(len(X))
+        return super().fit(X, y)
+
+
+def test_a_search_with_a_memory_computes_once_what_does_not_change(tmp_path):
+    images, y = X.copy(), np.ones(20, int)
+    images[14:] = spot(X[14:], 20, 30)
+    y[14:] = -1
+    grid = {"distancetomean__smoothing": [0.0, 1.0, 2.0]}
+    found = []
+    for memory in (None, str(tmp_path)):
+        Counted.fits.clear()
+        pipeline = make_pipeline(Counted(), detector(), memory=memory)
+        search = GridSearchCV(pipeline, grid, scoring="roc_auc", cv=NormalKFold(2))
+        found.append(search.fit(images, y).cv_results_["mean_test_score"])
+        assert len(Counted.fits) == (7 if memory is None else 3)
+    assert_array_equal(*found)
+
+
+def test_features_of_transformed_images_are_kept(tmp_path, textures):
+    images = textures[0].images
+    detectors = [
+        TransformedImageDetector(
+            CorrectIllumination(), small_detector(max_epochs=1, memory=memory, hidden_ratio=0.5)
+        ).fit(images)
+        for memory in (None, tmp_path, tmp_path)
+    ]
+    scores = [d.score_samples(images[:4]) for d in detectors]
+    assert_allclose(scores[1], scores[0], rtol=1e-5)
+    assert_array_equal(scores[2], scores[1])
+    assert list(tmp_path.rglob("*.pkl"))
 
 
 def test_grown(textures):
