@@ -46,6 +46,10 @@ class PlacedImages(LazyImages):
         """The file of image i, or None if it comes from none."""
         return self.X.path_at(i) if isinstance(self.X, LazyImages) else path_of(self.X[i])
 
+    def size_at(self, i):
+        """Height and width of image i, which is made unless it has been."""
+        return self.placement(i).new_size
+
     def __len__(self):
         return len(self.X)
 

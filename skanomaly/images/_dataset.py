@@ -141,9 +141,14 @@ class ImageDataset:
         index = int(self.indices[i])
         if isinstance(self.X, np.ndarray):
             return self.X.shape[1:3]
-        path = self.X.paths[index] if isinstance(self.X, ImageFiles) else path_of(self.X[index])
+        path = self.X.path_at(index) if isinstance(self.X, LazyImages) else None
         try:
-            return to_array(self.X[index]).shape[:2] if path is None else read_size(path)
+            size = self.X.size_at(index) if isinstance(self.X, LazyImages) else None
+            if size is not None:
+                return size
+            item = self.X[index]
+            path = path_of(item) if path is None else path
+            return to_array(item).shape[:2] if path_of(item) is None else read_size(item)
         except InvalidImageError as error:
             path = error.path if path is None else path
             raise InvalidImageError(error.reason, index=index, path=path) from error.__cause__

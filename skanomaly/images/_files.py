@@ -10,7 +10,7 @@ from ..exceptions import InvalidImageError
 from ._conversion import check_convert
 from ._lazy import LazyImages
 from ._listing import image_paths
-from ._reading import read_image
+from ._reading import read_image, read_size
 
 
 class ImageFiles(LazyImages):
@@ -130,6 +130,10 @@ class ImageFiles(LazyImages):
     def path_at(self, i):
         """The path of image i."""
         return self.paths[i]
+
+    def size_at(self, i):
+        """Height and width of image i, from its file's head."""
+        return read_size(self.paths[i])
 
     def __len__(self):
         return len(self.paths)
