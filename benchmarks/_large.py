@@ -1,4 +1,4 @@
-"""Large images of real textures, with small defects drawn onto them; each is made when looked at."""
+"""Large images of real textures, with small defects drawn onto them, made when looked at."""
 
 import re
 from functools import lru_cache

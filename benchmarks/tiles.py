@@ -140,8 +140,8 @@ def accuracy(arguments):
     results.write_table(
         "Small defects in large images",
         "python benchmarks/tiles.py --only accuracy",
-        f"{arguments.train} images to learn from, 4 for thresholds, {arguments.test} good and as many defective ones "
-        f"of each size to test with. {ACCURACY_NOTES}",
+        f"{arguments.train} images to learn from, 4 for thresholds, {arguments.test} good and as "
+        f"many defective ones of each size to test with. {ACCURACY_NOTES}",
         [
             "image",
             "detector",
