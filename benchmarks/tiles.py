@@ -6,11 +6,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 import joblib
 import numpy as np
-from _common import Results, data_arguments, fit, grouped, spread
+from _common import Results, as_arrays, data_arguments, fit, grouped, spread
 from _large import DRAWN, OPACITY, WINDOW, LargeImages, draw, photographs
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
@@ -65,8 +66,8 @@ print(json.dumps({
 ACCURACY_NOTES = f"""Images blended of random crops of *{CATEGORY}* (training images of other
 photographs than test images), with one drawn defect each ({", ".join(DRAWN)}; opacity
 {OPACITY[0]} to {OPACITY[1]}), whose box has a longer side of so many pixels. The same images for
-all. Mean ± standard deviation over seeds, of images and detectors. Pixel metrics are of the
-defective images of one size and all good ones. "an image" is the median time of `detect`, without
+all. Mean ± standard deviation over seeds, of images and detectors. Image AUROC is against the good
+images, pixel metrics are of the defective ones. "an image" is the median time of `detect`, without
 that of making the image; other work may have run beside."""
 
 MEMORY_NOTES = """One image, a memory-mapped array of uint8 (H, W, 3), by a `PatchCore` in tiles of
@@ -93,38 +94,18 @@ def surfaces(arguments):
 def accuracy(arguments):
     """Image AUROC and AUPRO by size of defect, in tiles and shrunk."""
     results = Results("tiles_accuracy")
-    of_train, of_test = surfaces(arguments)
-    jobs = [
-        (size, name, way, seed)
-        for size in arguments.sizes
-        for seed in arguments.seeds
-        for name in arguments.detectors
-        for way in arguments.ways
-        if f"{size}, {name}; {way}, seed {seed}" not in results
-    ]
-    for size, name, way, seed in tqdm(jobs):
-        first = 100_000 * seed
-        train, others = (
-            LargeImages(of_train, SIZES[size], first + start + np.arange(n))
-            for start, n in ((0, arguments.train), (500, 4))
-        )
-        detector = WAYS[way](DETECTORS[name], random_state=seed)
-        row = {"fit_s": fit(detector, train, X_val=others)}
-        n = arguments.test
-        good = LargeImages(of_test, SIZES[size], first + 1000 + np.arange(n))
-        normal = scored(detector, good)
-        row["score_s"] = normal["seconds"]
-        for k, extent in enumerate(EXTENTS, start=2):
-            images = LargeImages(of_test, SIZES[size], first + 1000 * k + np.arange(n), extent)
-            found = scored(detector, images)
-            metrics = found["metrics"].merge(normal["metrics"])
-            target = np.repeat([1, -1], n)
-            row[f"{extent[0]}-{extent[1]}"] = {
-                "image AUROC": roc_auc_score(target, [*normal["scores"], *found["scores"]]),
-                "pixel AUROC": metrics.pixel_roc_auc_score(),
-                "AUPRO": metrics.aupro_score(),
-            }
-        results[f"{size}, {name}; {way}, seed {seed}"] = row
+    sources = surfaces(arguments)
+    for size, seed in product(arguments.sizes, arguments.seeds):
+        keys = {
+            f"{size}, {name}; {way}, seed {seed}": (name, way)
+            for name in arguments.detectors
+            for way in arguments.ways
+        }
+        missing = {key: setting for key, setting in keys.items() if key not in results}
+        if missing:
+            rows = compared(missing.values(), sources, SIZES[size], seed, arguments)
+            for key, row in zip(missing, rows):
+                results[key] = row
     lines = []
     for (size, setting), rows in grouped(results.rows, 2):
         for extent in (f"{low}-{high}" for low, high in EXTENTS):
@@ -157,17 +138,47 @@ def accuracy(arguments):
     )
 
 
-def scored(detector, images):
-    """Scores of images, pixel metrics of their maps, and the median time of one."""
-    scores, metrics, seconds = [], MapMetrics(), []
-    for i in range(len(images)):
-        image = images[i][None]
-        start = time.perf_counter()
-        found = detector.detect(image)
-        seconds.append(time.perf_counter() - start)
-        scores.append(found.scores[0])
-        metrics.update(images.mask(i)[None], found.maps)
-    return {"scores": scores, "metrics": metrics, "seconds": float(np.median(seconds))}
+def compared(settings, sources, size, seed, arguments):
+    """A row for each (detector, way), all on the same images, each of which is made once."""
+    of_train, of_test = sources
+    first = 100_000 * seed
+    train = as_arrays(LargeImages(of_train, size, first + np.arange(arguments.train + 4)))
+    detectors = [WAYS[way](DETECTORS[name], random_state=seed) for name, way in settings]
+    rows = [
+        {"fit_s": fit(detector, train[:-4], X_val=train[-4:])}
+        for detector in tqdm(detectors, desc="fits")
+    ]
+    good = LargeImages(of_test, size, first + 1000 + np.arange(arguments.test))
+    normal, seconds = scores_and_metrics(detectors, good)
+    for row, times in zip(rows, seconds):
+        row["score_s"] = float(np.median(times))
+    for k, (low, high) in enumerate(EXTENTS, start=2):
+        seeds = first + 1000 * k + np.arange(arguments.test)
+        images = LargeImages(of_test, size, seeds, (low, high))
+        found, _ = scores_and_metrics(detectors, images)
+        target = np.repeat([1, -1], arguments.test)
+        for row, (of_good, _), (scores, metrics) in zip(rows, normal, found):
+            row[f"{low}-{high}"] = {
+                "image AUROC": roc_auc_score(target, [*of_good, *scores]),
+                "pixel AUROC": metrics.pixel_roc_auc_score(),
+                "AUPRO": metrics.aupro_score(),
+            }
+    return rows
+
+
+def scores_and_metrics(detectors, images):
+    """Scores, and pixel metrics of images with defects, for each detector; seconds an image."""
+    found, seconds = [([], MapMetrics()) for _ in detectors], [[] for _ in detectors]
+    for i in tqdm(range(len(images)), desc=f"{images.extent}"):
+        image, mask = images[i][None], images.mask(i)[None]
+        for detector, (scores, metrics), times in zip(detectors, found, seconds):
+            start = time.perf_counter()
+            of_image = detector.detect(image)
+            times.append(time.perf_counter() - start)
+            scores.append(float(of_image.scores[0]))
+            if images.extent is not None:
+                metrics.update(mask, of_image.maps)
+    return found, seconds
 
 
 def memory(arguments):
@@ -362,7 +373,7 @@ def main():
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["2048x1536"])
     parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=list(DETECTORS))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--train", type=int, default=16)
     parser.add_argument("--test", type=int, default=12)
     parser.add_argument("--megapixels", nargs="+", type=int, default=list(MEGAPIXELS))
