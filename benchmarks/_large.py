@@ -111,11 +111,15 @@ class LargeImages(LazyImages):
         """A window with the defect of image i drawn onto it, and its mask."""
         rng = np.random.default_rng([int(self.seeds[i]), 2])
         kind = str(rng.choice(DRAWN))
-        length = 2 * np.sqrt(np.prod(DEFECT_TYPES[kind].length)) * WINDOW
-        return draw(window, kind, rng, np.mean(self.extent) / length, self.extent)
+        return draw(window, kind, rng, size_for(kind, self.extent), self.extent)
 
 
-def draw(window, kind, rng, size, extent):
+def size_for(kind, extent):
+    """The factor on a kind of defect's size with which it mostly has an extent."""
+    return np.mean(extent) / (2 * np.sqrt(np.prod(DEFECT_TYPES[kind].length)) * WINDOW)
+
+
+def draw(window, kind, rng, size, extent, opacity=OPACITY):
     """Draw a defect until the longer side of its box is within an extent, in pixels.
 
     Returns
@@ -124,7 +128,7 @@ def draw(window, kind, rng, size, extent):
     mask : array (h, w), bool
     """
     image = torch.from_numpy(window).permute(2, 0, 1)[None] / 255
-    generator = DefectGenerator(types=[kind], n_regions=(1, 1), opacity=OPACITY, size=float(size))
+    generator = DefectGenerator(types=[kind], n_regions=(1, 1), opacity=opacity, size=float(size))
     for _ in range(1000):
         drawn = generator.draw(image, [rng.integers(2**31)])
         mask = drawn.masks[0].numpy()

@@ -12,7 +12,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 from _common import Results, as_arrays, data_arguments, fit, grouped, spread
-from _large import DRAWN, OPACITY, WINDOW, LargeImages, draw, photographs
+from _large import DRAWN, OPACITY, WINDOW, LargeImages, draw, photographs, size_for
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
@@ -34,6 +34,9 @@ SIZES = {"2048x1536": (1536, 2048), "4096x3000": (3000, 4096)}
 EXTENTS = ((6, 12), (12, 24), (24, 40))
 MEGAPIXELS = (1, 4, 12, 25, 50, 100)
 OVERLAPS = (0.0, 0.1, 0.25)
+UNITS = (None, "position")
+PLACES = ("within a tile", "on a border", "in an overlap")
+SEEN = (0.8, 1.0)  # opacity of what is moved to seams
 
 SCORE = """
 import json, sys, threading, time
@@ -76,11 +79,14 @@ held after an image of 64 x 64; it counts the file's pages that were read, which
 back when it needs them. "without the file" is memory that is not of the file; what a map takes is
 4 bytes a pixel. Other work may have run beside."""
 
-SEAMS_NOTES = """A drawn defect and what surrounds it are moved, together, to random places relative
-to the tiles: on the border of a tile (any of its pixels), or where one tile alone sees it, 64
-pixels or more from that tile's border. "score" is that of the defect's window (`roi`), divided by
-the median of the scores of the same defect within tiles. Quantiles are over defects and places.
-`PatchCore` in tiles of 512, seen at 256."""
+SEAMS_NOTES = """A drawn defect (opacity .8 to 1, 12 to 24 pixels) and what surrounds it are moved,
+together, to random places relative to the tiles: where one tile alone sees it, 64 pixels or more
+from that tile's border; across a border of a tile; where tiles overlap, across no border. "score"
+is that of the window of 96 pixels around it (`roi`), divided by the median of the scores of the
+same defect within tiles: by the distances of `PatchCore` themselves (`standardize=None`), and in
+its default units, which are differences from a mean, so that their ratios are larger. Quantiles
+are over defects and places. What scores differ by within a tile is what the network's strides do.
+Tiles of 512, seen at 256; 8 images of 1536 x 1024 to learn from, and 2 for units."""
 
 EQUAL_NOTES = """Whether one tile as large as the image gives what the detector gives by itself:
 maps, scores and thresholds, compared bit for bit."""
@@ -279,88 +285,102 @@ def equality(arguments):
 
 
 def seams(arguments):
-    """Scores of a defect on a border of tiles, against those within one."""
+    """Scores of a defect on a border of tiles and where they overlap, against those within one."""
     results = Results("tiles_seams")
     of_train, of_test = surfaces(arguments)
     for overlap in OVERLAPS:
-        missing = [k for k in range(arguments.defects) if f"{overlap}, defect {k}" not in results]
+        missing = [
+            k
+            for k in range(arguments.defects)
+            if f"{overlap}, {UNITS[-1]}, defect {k}" not in results
+        ]
         if not missing:
             continue
-        detector = TiledDetector(DETECTORS["PatchCore"](random_state=0), overlap=overlap)
-        X = LargeImages(of_train, SIZES["2048x1536"], range(12))
-        fit(detector, X[:10], X_val=X[10:])
+        train = as_arrays(LargeImages(of_train, (1024, 1536), range(10)))
+        detectors = {}
+        for units in UNITS:
+            patches = DETECTORS["PatchCore"](standardize=units, random_state=0)
+            detectors[units] = TiledDetector(patches, overlap=overlap)
+            fit(detectors[units], train[:8], X_val=train[8:])
         for k in tqdm(missing, desc=f"overlap {overlap}"):
-            results[f"{overlap}, defect {k}"] = scores_by_place(
-                detector, of_test, k, arguments.places
-            )
+            found = scores_by_place(detectors, overlap, of_test, k, arguments.places)
+            for units, row in found.items():
+                results[f"{overlap}, {units}, defect {k}"] = row
     lines = []
-    for (overlap,), rows in grouped(results.rows, 1):
-        inside, border = ([row[name] for row in rows] for name in ("inside", "border"))
-        units = [np.median(scores) for scores in inside]
-        for name, found in (("within a tile", inside), ("on a border", border)):
-            ratios = np.concatenate([np.divide(s, unit) for s, unit in zip(found, units)])
-            low, middle, high = np.quantile(ratios, [0.05, 0.5, 0.95])
-            near = np.mean(np.abs(ratios - 1) <= 0.05)
+    for (overlap, units), rows in grouped(results.rows, 2):
+        medians = [np.median(row["within a tile"]) for row in rows]
+        for place in PLACES:
+            ratios = np.concatenate([np.divide(row[place], m) for row, m in zip(rows, medians)])
+            if not len(ratios):
+                continue
+            quantiles = np.quantile(ratios, [0, 0.05, 0.5, 0.95])
             lines.append(
                 [
+                    units,
                     overlap,
-                    name,
+                    place,
                     len(ratios),
-                    f"{ratios.min():.3f} / {low:.3f} / {middle:.3f} / {high:.3f}",
-                    f"{near:.0%}",
+                    " / ".join(f"{q:.2f}" for q in quantiles),
+                    f"{np.mean(np.abs(ratios - 1) <= 0.05):.0%}",
                 ]
             )
+    lines.sort(key=lambda line: (line[0] != "None", line[1]))
     results.write_table(
         "A defect on a seam",
         "python benchmarks/tiles.py --only seams",
         SEAMS_NOTES,
-        ["overlap", "place", "scores", "least / 5 % / median / 95 %", "within 5 %"],
+        [
+            "`standardize`",
+            "overlap",
+            "place",
+            "scores",
+            "least / 5 % / median / 95 %",
+            "within 5 %",
+        ],
         lines,
     )
 
 
-def scores_by_place(detector, sources, k, n_places):
-    """Scores of one defect at places on borders of tiles and within tiles."""
+def scores_by_place(detectors, overlap, sources, k, n_places):
+    """Scores of defect k by each detector, at places of each kind."""
     rng = np.random.default_rng(k)
-    step = int(512 * (1 - detector.overlap))
+    step = int(512 * (1 - overlap))
     side = 512 + 2 * step
-    size = 2 * side
-    canvas = LargeImages(sources, (size, size), [1000 + k])[0]
-    middle = side - WINDOW // 2
+    canvas = LargeImages(sources, (2 * side - 512,) * 2, [1000 + k])[0]
+    middle = len(canvas) // 2 - WINDOW // 2
     window = canvas[middle : middle + WINDOW, middle : middle + WINDOW]
-    kind = DRAWN[k % len(DRAWN)]
-    window[:], mask = draw(window, kind, rng, *factor_and_extent(kind))
+    kind, extent = DRAWN[k % len(DRAWN)], EXTENTS[1]
+    window[:], mask = draw(window, kind, rng, size_for(kind, extent), extent, SEEN)
     box = [np.flatnonzero(mask.any(axis))[[0, -1]] for axis in (1, 0)]
-    edges = {0, step, 512, 2 * step, step + 512}  # of the middle tiles
-    found = {"inside": [], "border": []}
-    while min(map(len, found.values())) < n_places:
-        place = rng.integers(256, side - 256 - WINDOW, 2)
-        crossed, near = False, False
-        for start, (low, high) in zip(place, box):
-            crossed |= any(start + low < edge <= start + high for edge in edges)
-            near |= any(start + low - 64 < edge <= start + high + 64 for edge in edges)
-            near |= overlapped(start + (low + high) / 2, step)
-        name = "border" if crossed else "inside"
-        if (near and not crossed) or len(found[name]) == n_places:
+    kinds = PLACES if overlap else PLACES[:2]
+    found = {units: {kind: [] for kind in PLACES} for units in detectors}
+    counts = dict.fromkeys(kinds, 0)
+    while min(counts.values()) < n_places:
+        top, left = start = rng.integers(256, side - 256 - WINDOW, 2)
+        place = place_of(start, box, step)
+        if counts.get(place, n_places) == n_places:
             continue
-        top, left = middle - place
+        counts[place] += 1
         region = np.zeros((side, side), bool)
-        region[place[0] : place[0] + WINDOW, place[1] : place[1] + WINDOW] = True
-        moved = canvas[top : top + side, left : left + side][None]
-        found[name].append(float(-detector.score_samples(moved, roi=region)[0]))
+        region[top : top + WINDOW, left : left + WINDOW] = True
+        y, x = middle - start
+        moved = canvas[y : y + side, x : x + side][None]
+        for units, detector in detectors.items():
+            score = float(-detector.score_samples(moved, roi=region)[0])
+            found[units][place].append(score)
     return found
 
 
-def overlapped(at, step):
-    """Whether more than one of three tiles lies over a place."""
-    return sum(start <= at < start + 512 for start in (0, step, 2 * step)) > 1
-
-
-def factor_and_extent(kind):
-    from skanomaly.synthesis import DEFECT_TYPES
-
-    extent = EXTENTS[1]
-    return np.mean(extent) / (2 * np.sqrt(np.prod(DEFECT_TYPES[kind].length)) * WINDOW), extent
+def place_of(start, box, step):
+    """Where among three tiles a side, so far apart, the box of a defect lies; None is between."""
+    edges = np.array([step, 512, 2 * step, step + 512])  # of the one in the middle, and next to it
+    lows, highs = (start + np.array([of_axis[i] for of_axis in box]) for i in (0, 1))
+    if any(((low < edges) & (edges <= high)).any() for low, high in zip(lows, highs)):
+        return "on a border"
+    if any(sum(s <= at < s + 512 for s in (0, step, 2 * step)) > 1 for at in (lows + highs) / 2):
+        return "in an overlap"
+    near = any(((low - 64 < edges) & (edges <= high + 64)).any() for low, high in zip(lows, highs))
+    return None if near else "within a tile"
 
 
 PARTS = {"equality": equality, "memory": memory, "seams": seams, "accuracy": accuracy}
@@ -377,8 +397,8 @@ def main():
     parser.add_argument("--train", type=int, default=16)
     parser.add_argument("--test", type=int, default=12)
     parser.add_argument("--megapixels", nargs="+", type=int, default=list(MEGAPIXELS))
-    parser.add_argument("--defects", type=int, default=12)
-    parser.add_argument("--places", type=int, default=12)
+    parser.add_argument("--defects", type=int, default=8)
+    parser.add_argument("--places", type=int, default=8)
     arguments = parser.parse_args()
     for part in arguments.only:
         PARTS[part](arguments)
