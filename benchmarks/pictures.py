@@ -11,6 +11,7 @@ from _large import WINDOW, LargeImages
 from align import MOVES, drawn_parts, moved
 from matplotlib.figure import Figure
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from skimage import data
 
 from skanomaly import (
@@ -186,9 +187,9 @@ def preprocessing():
             ax.imshow(picture, cmap="inferno", vmin=0, vmax=limit)
             if name == "image" or limit:
                 draw_outline(ax, mask)
-    surface = make_texture_defects("gravel", n_normal=20, random_state=0).images
+    surface = np.stack(np.split(_brushed_metal(0)[:, 384:512, 0], 8))
     lamp = np.hypot(*np.meshgrid(np.arange(128), np.arange(128)))
-    lit = np.uint8(surface * (1 - 0.75 * lamp / lamp.max()))
+    lit = np.uint8(surface * (1.2 - 0.9 * lamp / lamp.max()))
     names = "lamp at a corner", "flat_field", "background"
     pictures = [lit[0]]
     pictures += [CorrectIllumination(method=m).fit_transform(lit)[0] for m in names[1:]]
@@ -204,9 +205,7 @@ def preprocessing():
 
 def tiles():
     """Defects of three sizes in large images, and their maps from all of it and from tiles."""
-    photograph = Image.fromarray(data.gravel()).convert("RGB").resize((1024, 1024))
-    upper, lower = np.split(np.array(photograph), 2)
-    train = LargeImages([upper], (1536, 2048), range(6))
+    train = LargeImages([_brushed_metal(0)], (1536, 2048), range(6))
     whole = PatchCore(coreset=2000, max_candidates=50_000, random_state=0)
     tiled = TiledDetector(whole)
     for detector in (whole, tiled):
@@ -215,7 +214,7 @@ def tiles():
     axes = figure.subplots(3, 4, gridspec_kw={"width_ratios": (4, 3, 3, 3)})
     titles = ["2048 x 1536", "the square", "map, shrunk to 256", "map, tiles of 512"]
     for extent, line in zip(((6, 12), (12, 24), (24, 40)), axes):
-        images = LargeImages([lower], (1536, 2048), [extent[0]], extent)
+        images = LargeImages([_brushed_metal(1)], (1536, 2048), [extent[0]], extent)
         image, mask = images[0], images.mask(0)
         top, left = (
             int(np.clip((part.start + part.stop) / 2 - 1.5 * WINDOW, 0, n - 3 * WINDOW))
@@ -240,6 +239,16 @@ def tiles():
     path = IMAGES / "tiles.png"
     figure.savefig(path)
     _quantize(path)
+
+
+def _brushed_metal(seed):
+    """A surface of (1024, 1024, 3), uint8: noise of several lengths along the rows."""
+    rng = np.random.default_rng(seed)
+    lengths = (3, 12, 48)
+    noise = rng.normal(size=(len(lengths), 1024, 1024))
+    grain = sum(n * gaussian_filter(part, (0.7, n)) for n, part in zip(lengths, noise))
+    values = np.rint(140 + 14 * grain / grain.std()).clip(0, 255).astype(np.uint8)
+    return np.repeat(values[..., None], 3, axis=2)
 
 
 PICTURES = {
