@@ -1,4 +1,4 @@
-"""The pictures of docs/: evaluation.md (and its report), artificial-defects.md, the study."""
+"""The pictures of docs/: of the evaluation (and its report), defects, the study, steps, tiles."""
 
 import argparse
 from functools import partial
@@ -6,23 +6,30 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _common import RESULTS
+from _common import RESULTS, fit
+from _large import WINDOW, LargeImages
+from align import MOVES, drawn_parts, moved
 from matplotlib.figure import Figure
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from skimage import data
 
 from skanomaly import (
     HierarchicalFeatureAE,
     PaDiM,
+    PatchCore,
     PatchLatentSVM,
     PatchReconstruction,
     PatchRestoration,
+    TiledDetector,
+    TransformedImageDetector,
     make_ensemble,
 )
 from skanomaly.datasets import make_texture_defects
 from skanomaly.metrics import evaluate
 from skanomaly.plotting import AnomalyMapDisplay, PROCurveDisplay, ScoreHistogramDisplay
 from skanomaly.plotting._common import draw_outline
+from skanomaly.preprocessing import Align, CorrectIllumination
 from skanomaly.synthesis import CORRUPTION_TYPES, DEFECT_TYPES, DefectGenerator
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -176,11 +183,102 @@ def patches():
     _quantize(path)
 
 
+def preprocessing():
+    """Parts that were moved, with and without alignment; a surface with a lamp at one side."""
+    parts = moved(drawn_parts(0), "rigid", MOVES["drawn part"], seed=0)
+    shown = [0, 31, 33]
+    X, masks = ([part[i] for i in shown] for part in (parts.test.images, parts.test.masks))
+    padim = PaDiM(random_state=0)
+    aligned = TransformedImageDetector(Align(on_failure="warn"), padim)
+    columns = {}
+    for name, detector in (("PaDiM", padim), ("PaDiM, aligned", aligned)):
+        fit(detector, parts.train, X_val=parts.validation)
+        columns[name] = detector.transform(X), 2 * detector.map_threshold_
+    columns = {
+        "image": (X, None),
+        "PaDiM's map": columns["PaDiM"],
+        "as Align shows it": (aligned.transformer_.transform(X), None),
+        "map with Align": columns["PaDiM, aligned"],
+    }
+    figure = Figure(figsize=(7.2, 7.5), layout="constrained", dpi=80)
+    axes = figure.subplots(len(shown) + 1, len(columns))
+    for (name, (pictures, limit)), column in zip(columns.items(), axes[:-1].T):
+        column[0].set_title(name, fontsize=9)
+        for picture, mask, ax in zip(pictures, masks, column):
+            ax.imshow(picture, cmap="inferno", vmin=0, vmax=limit)
+            if name == "image" or limit:
+                draw_outline(ax, mask)
+    surface = np.stack(np.split(_brushed_metal(0)[:, 384:512, 0], 8))
+    lamp = np.hypot(*np.meshgrid(np.arange(128), np.arange(128)))
+    lit = np.uint8(surface * (1.2 - 0.9 * lamp / lamp.max()))
+    names = "lamp at a corner", "flat_field", "background"
+    pictures = [lit[0]]
+    pictures += [CorrectIllumination(method=m).fit_transform(lit)[0] for m in names[1:]]
+    for name, picture, ax in zip(names, pictures, axes[-1]):
+        ax.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        ax.set_title(name, fontsize=9)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    path = IMAGES / "preprocessing.png"
+    figure.savefig(path)
+    _quantize(path)
+
+
+def tiles():
+    """Defects of three sizes in large images, and their maps from all of it and from tiles."""
+    train = LargeImages([_brushed_metal(0)], (1536, 2048), range(6))
+    whole = PatchCore(coreset=2000, max_candidates=50_000, random_state=0)
+    tiled = TiledDetector(whole)
+    for detector in (whole, tiled):
+        fit(detector, train[:5], X_val=train[5:])
+    figure = Figure(figsize=(7.4, 5), layout="constrained", dpi=80)
+    axes = figure.subplots(3, 4, gridspec_kw={"width_ratios": (4, 3, 3, 3)})
+    titles = ["2048 x 1536", "the square", "map, shrunk to 256", "map, tiles of 512"]
+    for extent, line in zip(((6, 12), (12, 24), (24, 40)), axes):
+        images = LargeImages([_brushed_metal(1)], (1536, 2048), [extent[0]], extent)
+        image, mask = images[0], images.mask(0)
+        top, left = (
+            int(np.clip((part.start + part.stop) / 2 - 1.5 * WINDOW, 0, n - 3 * WINDOW))
+            for part, n in zip(images.place(0), image.shape)
+        )
+        within = slice(top, top + 3 * WINDOW), slice(left, left + 3 * WINDOW)
+        line[0].imshow(image)
+        line[0].plot(
+            left + 3 * WINDOW * np.array([0, 1, 1, 0, 0]),
+            top + 3 * WINDOW * np.array([0, 0, 1, 1, 0]),
+            color="yellow",
+            linewidth=1,
+        )
+        line[1].imshow(image[within])
+        for detector, ax in zip((whole, tiled), line[2:]):
+            found = detector.transform(image[None])[0]
+            ax.imshow(found[within], cmap="inferno", vmin=0, vmax=1.5 * detector.map_threshold_)
+            draw_outline(ax, mask[within])
+        for ax, title in zip(line, titles):
+            ax.set_axis_off()
+            ax.set_title(title, fontsize=9)
+    path = IMAGES / "tiles.png"
+    figure.savefig(path)
+    _quantize(path)
+
+
+def _brushed_metal(seed):
+    """A surface of (1024, 1024, 3), uint8: noise of several lengths along the rows."""
+    rng = np.random.default_rng(seed)
+    lengths = (3, 12, 48)
+    noise = rng.normal(size=(len(lengths), 1024, 1024))
+    grain = sum(n * gaussian_filter(part, (0.7, n)) for n, part in zip(lengths, noise))
+    values = np.rint(140 + 14 * grain / grain.std()).clip(0, 255).astype(np.uint8)
+    return np.repeat(values[..., None], 3, axis=2)
+
+
 PICTURES = {
     "evaluation": evaluation,
     "regions": regions,
     "defects": defects,
     "patches": patches,
+    "preprocessing": preprocessing,
+    "tiles": tiles,
 }
 
 

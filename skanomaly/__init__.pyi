@@ -1509,8 +1509,6 @@ class TransformedImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
         transformer: object,
         detector: object,
     ) -> None: ...
-    @property
-    def batch_size(self): ...
     def calibrate(
         self,
         X=None,

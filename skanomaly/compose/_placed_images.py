@@ -50,6 +50,10 @@ class PlacedImages(LazyImages):
         """The number that errors call image i by."""
         return self.X.index_of(i) if isinstance(self.X, LazyImages) else i
 
+    def size_at(self, i):
+        """Height and width of image i, which is made unless it has been."""
+        return self.placement(i).new_size
+
     def __len__(self):
         return len(self.X)
 

@@ -145,9 +145,12 @@ class ImageDataset:
         index = int(self.indices[i])
         if isinstance(self.X, np.ndarray):
             return self.X.shape[1:3]
-        path = self._file_of(index)
         try:
-            return to_array(self.X[index]).shape[:2] if path is None else read_size(path)
+            size = self.X.size_at(index) if isinstance(self.X, LazyImages) else None
+            if size is not None:
+                return size
+            item = self.X[index]
+            return to_array(item).shape[:2] if path_of(item) is None else read_size(item)
         except InvalidImageError as error:
             path = self.path_at(i) or error.path
             raise InvalidImageError(

@@ -10,7 +10,7 @@ from ..exceptions import InvalidImageError
 from ._conversion import check_convert
 from ._lazy import LazyImages
 from ._listing import image_paths
-from ._reading import read_image
+from ._reading import read_image, read_size
 
 
 class ImageFiles(LazyImages):
@@ -134,6 +134,10 @@ class ImageFiles(LazyImages):
     def file_of(self, i):
         """The same, as its content is the image."""
         return self.paths[i]
+
+    def size_at(self, i):
+        """Height and width of image i, from its file's head."""
+        return read_size(self.paths[i])
 
     def __len__(self):
         return len(self.paths)

@@ -34,6 +34,10 @@ class LazyImages(Sequence):
         """The number that errors call image i by."""
         return i
 
+    def size_at(self, i):
+        """Height and width of image i, or None if that is not known before it is made."""
+        return None
+
     def __getitem__(self, key):
         if isinstance(key, tuple):  # scikit-learn indexes arrays with (indices, ...)
             (key,) = (part for part in key if part is not Ellipsis)

@@ -32,6 +32,10 @@ class PartOfBatch(LazyImages):
         """The file whose content image i is, or None."""
         return self._asked("file_of", i, path_of)
 
+    def size_at(self, i):
+        """Height and width of image i where they are known without its pixels, or None."""
+        return self._asked("size_at", i, lambda _: None)
+
     def index_of(self, i):
         """The number that errors call image i by."""
         return self._asked("index_of", i, lambda _: int(self.indices[i]))
