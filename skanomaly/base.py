@@ -207,8 +207,10 @@ class BaseImageDetector(HoldsOut, JudgesByNormals, ImageDetector):
         """Yield what `process` makes of each batch of pixels, and the images' own sizes."""
         self._place(self._device)
         for pixels, sizes in images.batches(self.batch_size, self.n_jobs):
-            with torch.inference_mode():
-                yield process(pixels.to(self._device)), sizes
+            with torch.inference_mode():  # not while others run, who may end in another order
+                found = process(pixels.to(self._device))
+            yield found, sizes
+            del pixels, found
 
     def _own_maps(self, pixels):
         """A batch's maps, of the method's own resolution, in the units that are asked for."""

@@ -2,6 +2,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from conftest import DistanceToMean
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -340,3 +341,17 @@ def test_searched_with_masks_behind_a_crop():
     ).fit(images, y)
     assert search.best_score_ > 0.9
     assert evaluate(search, images, y)["pixel_roc_auc"] > 0.95
+
+
+@pytest.mark.parametrize("position", ["shared", "own"])
+def test_gradients_are_as_they_were(position):
+    """However the maps of several detectors are taken in turn, to their end or not."""
+    tiled = TiledDetector(contrast(), tile_size=24, position=position, coarse=contrast()).fit(X)
+    assert not torch.is_inference_mode_enabled()
+    assert torch.is_grad_enabled()
+    found = tiled._maps(tiled._open(X[:4]))
+    next(found)
+    assert not torch.is_inference_mode_enabled()
+    del found
+    tiled.score_samples(X[:4])
+    assert not torch.is_inference_mode_enabled()
