@@ -134,7 +134,8 @@ class FeatureOutlierDetector(MetaEstimatorMixin, CachedFeatureDetector):
         self._place(self._device)
         for pixels, _ in images.batches(self.batch_size, self.n_jobs):
             with torch.inference_mode():
-                yield self._rows(pixels.to(self._device)).flatten(0, 2)
+                rows = self._rows(pixels.to(self._device)).flatten(0, 2)
+            yield rows
 
     def _compute_maps(self, pixels):
         rows = self._rows(pixels)
