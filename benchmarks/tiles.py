@@ -26,10 +26,10 @@ DETECTORS = {
     "SubspaceAD": SubspaceAD,
 }
 WAYS = {
-    "whole, shrunk to 256": lambda make, **p: make(**p),
-    "whole, shrunk to 512": lambda make, **p: make(image_size=512, **p),
-    "tiles of 512, seen at 256": lambda make, **p: TiledDetector(make(**p), tile_size=512),
-    "tiles of 256, seen at 256": lambda make, **p: TiledDetector(make(**p), tile_size=256),
+    "whole shrunk to 256": lambda make, **p: make(**p),
+    "whole shrunk to 512": lambda make, **p: make(image_size=512, **p),
+    "tiles of 512 seen at 256": lambda make, **p: TiledDetector(make(**p), tile_size=512),
+    "tiles of 256 seen at 256": lambda make, **p: TiledDetector(make(**p), tile_size=256),
 }
 SIZES = {"2048x1536": (1536, 2048), "4096x3000": (3000, 4096)}
 EXTENTS = ((6, 12), (12, 24), (24, 40))
