@@ -12,7 +12,8 @@ from pathlib import Path
 import joblib
 import numpy as np
 from _common import Results, as_arrays, data_arguments, fit, grouped, spread
-from _large import DRAWN, OPACITY, WINDOW, LargeImages, draw, photographs, size_for
+from _large import DRAWN, OPACITY, LargeImages, photographs
+from _seams import PLACES, scores_by_place
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
@@ -25,18 +26,16 @@ DETECTORS = {
     "SubspaceAD": SubspaceAD,
 }
 WAYS = {
-    "whole, shrunk to 256": lambda make, **p: make(**p),
-    "whole, shrunk to 512": lambda make, **p: make(image_size=512, **p),
-    "tiles of 512, seen at 256": lambda make, **p: TiledDetector(make(**p), tile_size=512),
-    "tiles of 256, seen at 256": lambda make, **p: TiledDetector(make(**p), tile_size=256),
+    "whole shrunk to 256": lambda make, **p: make(**p),
+    "whole shrunk to 512": lambda make, **p: make(image_size=512, **p),
+    "tiles of 512 seen at 256": lambda make, **p: TiledDetector(make(**p), tile_size=512),
+    "tiles of 256 seen at 256": lambda make, **p: TiledDetector(make(**p), tile_size=256),
 }
 SIZES = {"2048x1536": (1536, 2048), "4096x3000": (3000, 4096)}
 EXTENTS = ((6, 12), (12, 24), (24, 40))
 MEGAPIXELS = (1, 4, 12, 25, 50, 100)
 OVERLAPS = (0.0, 0.1, 0.25)
 UNITS = (None, "position")
-PLACES = ("within a tile", "on a border", "in an overlap")
-SEEN = (0.8, 1.0)  # opacity of what is moved to seams
 
 SCORE = """
 import json, sys, threading, time
@@ -339,48 +338,6 @@ def seams(arguments):
         ],
         lines,
     )
-
-
-def scores_by_place(detectors, overlap, sources, k, n_places):
-    """Scores of defect k by each detector, at places of each kind."""
-    rng = np.random.default_rng(k)
-    step = int(512 * (1 - overlap))
-    side = 512 + 2 * step
-    canvas = LargeImages(sources, (2 * side - 512,) * 2, [1000 + k])[0]
-    middle = len(canvas) // 2 - WINDOW // 2
-    window = canvas[middle : middle + WINDOW, middle : middle + WINDOW]
-    kind, extent = DRAWN[k % len(DRAWN)], EXTENTS[1]
-    window[:], mask = draw(window, kind, rng, size_for(kind, extent), extent, SEEN)
-    box = [np.flatnonzero(mask.any(axis))[[0, -1]] for axis in (1, 0)]
-    kinds = PLACES if overlap else PLACES[:2]
-    found = {units: {kind: [] for kind in PLACES} for units in detectors}
-    counts = dict.fromkeys(kinds, 0)
-    while min(counts.values()) < n_places:
-        top, left = start = rng.integers(256, side - 256 - WINDOW, 2)
-        place = place_of(start, box, step)
-        if counts.get(place, n_places) == n_places:
-            continue
-        counts[place] += 1
-        region = np.zeros((side, side), bool)
-        region[top : top + WINDOW, left : left + WINDOW] = True
-        y, x = middle - start
-        moved = canvas[y : y + side, x : x + side][None]
-        for units, detector in detectors.items():
-            score = float(-detector.score_samples(moved, roi=region)[0])
-            found[units][place].append(score)
-    return found
-
-
-def place_of(start, box, step):
-    """Where among three tiles a side, so far apart, the box of a defect lies; None is between."""
-    edges = np.array([step, 512, 2 * step, step + 512])  # of the one in the middle, and next to it
-    lows, highs = (start + np.array([of_axis[i] for of_axis in box]) for i in (0, 1))
-    if any(((low < edges) & (edges <= high)).any() for low, high in zip(lows, highs)):
-        return "on a border"
-    if any(sum(s <= at < s + 512 for s in (0, step, 2 * step)) > 1 for at in (lows + highs) / 2):
-        return "in an overlap"
-    near = any(((low - 64 < edges) & (edges <= high + 64)).any() for low, high in zip(lows, highs))
-    return None if near else "within a tile"
 
 
 PARTS = {"equality": equality, "memory": memory, "seams": seams, "accuracy": accuracy}
