@@ -27,7 +27,7 @@ from sklearn.utils import Bunch
 from tqdm import tqdm
 
 from skanomaly import PaDiM, TransformedImageDetector
-from skanomaly.exceptions import AlignmentWarning, InvalidImageError
+from skanomaly.exceptions import InvalidImageError, TransformWarning
 from skanomaly.preprocessing import Align, Placement
 
 SIDE = 256
@@ -142,7 +142,7 @@ def data_parts(data):
 def measured(data, detector):
     fit(detector, data.train, X_val=data.validation)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AlignmentWarning)
+        warnings.simplefilter("ignore", TransformWarning)
         return figures_of(data.test, detector.detect(data.test.images))
 
 
@@ -155,11 +155,11 @@ def alignment(align, data, points):
     seconds, errors, n_failed = [], [], 0
     for i, motion in enumerate(data.motions["test"]):
         with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", AlignmentWarning)
+            warnings.simplefilter("always", TransformWarning)
             start = time.perf_counter()
             _, placement = images.placed(i)
             seconds.append(time.perf_counter() - start)
-        if any(issubclass(warning.category, AlignmentWarning) for warning in caught):
+        if any(issubclass(warning.category, TransformWarning) for warning in caught):
             n_failed += 1
             continue
         off = (placement.matrix - motion @ to_reference) @ in_reference

@@ -59,8 +59,8 @@ class ThresholdWarning(UserWarning):
     """The images that a threshold was set from cannot promise what was asked."""
 
 
-class AlignmentWarning(UserWarning):
-    """An image does not fit the reference that it was to be aligned to."""
+class TransformWarning(UserWarning):
+    """An image cannot be transformed as it was to be, and stays as it is."""
 
 
 class SelectionWarning(UserWarning):

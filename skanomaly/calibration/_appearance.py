@@ -58,9 +58,9 @@ class AppearanceLog:
         else:
             self.latest.append(appearance)
 
-    def forget(self):
+    def forget(self, window):
         """Forget the latest images, and keep the reference."""
-        self.latest.clear()
+        self.window, self.latest = window, deque(maxlen=window)
 
     def changes(self):
         """By property, its share of change and whether chance does not explain it, or None."""

@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
-from .._parameters import DeclaredParameters, parameter
+from .._parameters import DeclaredParameters, equal_values, parameter
 from .._sklearn import Interval
 from ..exceptions import InvalidImageError
 from ._appearance import AppearanceLog, appearances_of
@@ -178,7 +178,7 @@ class DriftMonitor(DeclaredParameters, BaseEstimator):
         check_is_fitted(self, "n_seen_")
         self._validate_params()
         _check_detector(self.detector)
-        self._appearance.forget()
+        self._appearance.forget(self.window)
         self._begin()
         return self
 
@@ -211,6 +211,7 @@ class DriftMonitor(DeclaredParameters, BaseEstimator):
         """
         if not hasattr(self, "n_seen_"):
             self.fit()
+        self._check_unchanged()
         score = _checked_score(score, self.n_seen_)
         appearance = None if image is None else self._appearance_of(image)
         flagged, p = score < self._offset, np.nan
@@ -255,7 +256,24 @@ class DriftMonitor(DeclaredParameters, BaseEstimator):
         ]
         return " ".join(sentence for sentence in sentences if sentence)
 
+    def _check_unchanged(self):
+        for name, before in self._parameters.items():
+            if not equal_values(getattr(self, name), before):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r} and was {before!r} when the monitor began; "
+                    "set it back, or call reset, which begins anew"
+                )
+        if float(self.detector.offset_) != self._offset:
+            raise ValueError(
+                "the detector was calibrated or fitted anew since the monitor began; call reset, "
+                "which begins anew with its scores"
+            )
+
     def _begin(self):
+        parameters = self.get_params(deep=False)
+        self._parameters = {
+            k: v for k, v in parameters.items() if k not in ("detector", "random_state")
+        }
         offset, scores = float(self.detector.offset_), np.asarray(self.detector.validation_scores_)
         self._offset, self._n_validation = offset, len(scores)
         self._n_below = int(np.sum(scores < offset))

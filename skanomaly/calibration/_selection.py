@@ -81,6 +81,11 @@ def select(p_values, fdr=0.1, *, n_reference=None):
         raise ValueError(f"n_reference is {n_reference!r}, expected a number of images, 1 or more")
     if not len(p_values):
         return np.zeros(0, bool)
+    if n_reference is not None and p_values.min() < (1 - 1e-9) / (n_reference + 1):
+        raise ValueError(
+            f"p_values[{p_values.argmin()}] is {p_values.min():.3g}, and among n_reference="
+            f"{n_reference} normal images none is below {1 / (n_reference + 1):.3g}"
+        )
     if n_reference is not None:
         _warn_of_few(len(p_values), fdr, n_reference)
     # Ranks divided by whole numbers meet the rate exactly, but for rounding.

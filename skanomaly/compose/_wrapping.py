@@ -38,6 +38,13 @@ def with_parameters_of(declared, fitted):
     return copied
 
 
+def kind_of(given):
+    """What an error calls an object that is no instance of what is expected."""
+    if isinstance(given, type):
+        return f"the class {given.__name__}; pass an instance, such as {given.__name__}()"
+    return f"a {type(given).__name__}"
+
+
 def asked_of(composite, name):
     """A parameter of the detector in a composite, for those who ask the composite for it.
 
@@ -76,6 +83,11 @@ def check_unchanged(declared, fitted, name):
     ------
     ValueError
     """
+    if type(declared) is not type(fitted):
+        raise ValueError(
+            f"{name} is a {type(declared).__name__} and was a {type(fitted).__name__} in fit; fit "
+            "anew, or set it back"
+        )
     before = fitted.get_params()
     for key, value in declared.get_params().items():
         if _is_nested(value) and _is_nested(before.get(key)):

@@ -22,7 +22,7 @@ from ..exceptions import InvalidImageError
 from ..images import ImageDataset, Regions, check_images, checked_image_size, taken
 from ..maps import reduce_maps
 from ._tiling import BranchMaps, TileRegions, Tiles, WholeRegions, bands, grid_of, places_of
-from ._wrapping import asked_of, with_parameters_of
+from ._wrapping import asked_of, kind_of, with_parameters_of
 
 # The branch of the maps that the detector of whole images gives.
 COARSE = -1
@@ -126,8 +126,8 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
             given = getattr(self, name)
             if given is not None and not isinstance(given, BaseImageDetector):
                 raise ValueError(
-                    f"{name} is a {type(given).__name__}, expected a detector of images such as "
-                    "PatchCore; other composites go around a TiledDetector"
+                    f"{name} is {kind_of(given)}, expected a detector of images such as "
+                    "PatchCore(); other composites go around a TiledDetector"
                 )
             if given is not None:
                 given._validate_params()
@@ -368,7 +368,7 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
         for name in ("detector", "coarse"):
             given = getattr(self, name)
             if name in found:
-                found[name] = type(given).__name__
+                found[name] = given if given is None else type(given).__name__
             own = {} if given is None else given._parameters_that_affect(*what)
             found |= {f"{name}__{key}": value for key, value in own.items()}
         return found

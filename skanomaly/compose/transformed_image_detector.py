@@ -16,7 +16,7 @@ from .._sklearn import HasMethods
 from .._validation import image_labels
 from ..images import Regions, check_images
 from ._placed_images import PlacedImages, PlacedRegions
-from ._wrapping import asked_of, check_unchanged, with_parameters_of
+from ._wrapping import asked_of, check_unchanged, kind_of, with_parameters_of
 
 
 def _grows(estimator):
@@ -108,9 +108,11 @@ class TransformedImageDetector(ImageDetector):
         super()._validate_params()
         if not isinstance(self.detector, ImageDetector):
             raise ValueError(
-                f"detector is a {type(self.detector).__name__}, expected a detector of images; "
-                "put others, with what comes before them, into a Pipeline"
+                f"detector is {kind_of(self.detector)}, expected a detector of images; put others, "
+                "with what comes before them, into a Pipeline"
             )
+        if isinstance(self.transformer, type):
+            raise ValueError(f"transformer is {kind_of(self.transformer)}")
 
     def _fit(self, X, y, roi, groups, X_val):
         X = check_images(X)

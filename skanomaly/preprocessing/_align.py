@@ -12,7 +12,7 @@ from scipy import ndimage, optimize
 
 from .._parameters import parameter
 from .._sklearn import Interval, StrOptions
-from ..exceptions import AlignmentWarning, InvalidImageError
+from ..exceptions import InvalidImageError, TransformWarning
 from ..images import converted
 from ._pixels import of_size
 from ._placement import Placement, moved_by, scaled_by
@@ -109,7 +109,7 @@ class Align(BaseImageTransformer):
     min_similarity: float | str = parameter(
         "auto", Interval(Real, -1, 1, closed="both"), StrOptions({"auto"})
     )
-    on_failure: str = parameter("raise", StrOptions({"raise", "warn"}))
+    on_failure: str = parameter("raise", StrOptions({"raise", "warn"}), affects="nothing")
     working_size: int = parameter(256, Interval(Integral, 32, None, closed="left"))
 
     def _learn(self, images):
@@ -152,7 +152,7 @@ class Align(BaseImageTransformer):
                 raise InvalidImageError(
                     f"{reason}; leave it out, or set min_similarity or on_failure"
                 )
-            warnings.warn(f"an image {reason}; it stays as it is", AlignmentWarning, stacklevel=2)
+            warnings.warn(f"an image {reason}; it stays as it is", TransformWarning, stacklevel=2)
             matrix = np.eye(3)
         seen = self.reference_.shape
         to_seen = scaled_by(*(n / m for n, m in zip(seen, self.reference_size_)))
@@ -226,6 +226,8 @@ class Align(BaseImageTransformer):
             except RuntimeError:  # no corner at all
                 return []
             corners.append(orb)
+        if not all(len(orb.descriptors) for orb in corners):
+            return []
         pairs = match_descriptors(*(orb.descriptors for orb in corners), cross_check=True)
         if len(pairs) < MIN_PAIRS:
             return []

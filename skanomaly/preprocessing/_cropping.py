@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import MISSING
 from numbers import Integral, Real
 
@@ -9,8 +10,8 @@ import numpy as np
 from scipy import ndimage
 
 from .._parameters import parameter
-from .._sklearn import Interval, Numbers
-from ..exceptions import InvalidImageError
+from .._sklearn import Interval, Numbers, StrOptions
+from ..exceptions import InvalidImageError, TransformWarning
 from ..images import checked_image_size
 from ._pixels import as_dtype, of_size
 from ._placement import Placement
@@ -87,6 +88,9 @@ class CropToObject(BaseImageTransformer):
     min_contrast : float
         Least mean difference of the object from the background, as a multiple of what the
         border itself differs (its third quartile). Below it there is no object.
+    on_failure : {"raise", "warn"}
+        What is done with an image without an object: an error, or a warning and the image as it
+        is, which a detector will then find unlike the others.
 
     Notes
     -----
@@ -112,8 +116,17 @@ class CropToObject(BaseImageTransformer):
     square: bool = parameter(False, bool)
     min_contrast: float = parameter(3.0, Interval(Real, 0, None, closed="left"))
 
+    on_failure: str = parameter("raise", StrOptions({"raise", "warn"}))
+
     def _apply(self, image):
-        box = self._box(image)
+        try:
+            box = self._box(image)
+        except InvalidImageError as error:
+            if self.on_failure == "raise":
+                raise
+            message = f"an image {error.reason}; it stays as it is"
+            warnings.warn(message, TransformWarning, stacklevel=2)
+            return image, None
         top, left, bottom, right = box
         return image[top:bottom, left:right], Placement.cut(image.shape[:2], box)
 

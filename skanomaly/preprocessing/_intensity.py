@@ -77,6 +77,8 @@ class CorrectIllumination(BaseImageTransformer):
                     'images of one size, method="background" takes any',
                 )
             total += image - self._black(image)
+        if not total.any(axis=(0, 1)).all():
+            raise images.error(0, "is black, as are all others, in a channel; there is no light")
         self.flat_field_ = self._light(total / len(images)).astype(np.float32)
 
     def _apply(self, image):
@@ -219,8 +221,9 @@ class ImageTransformer(BaseImageTransformer):
     Parameters
     ----------
     function : callable
-        Takes an array (H, W, C) of the image's dtype and gives one (H, W) or (H, W, C). It is
-        called from several threads, and must be importable where the transformer is unpickled.
+        Takes an array (H, W, C) of the image's dtype, a copy, and gives one (H, W) or (H, W, C).
+        It is called from several threads, and must be importable where the transformer is
+        unpickled; `skanomaly.save` writes no functions.
     keeps_pixels : bool
         Whether every pixel stays in its place. If not, maps cannot be brought back to the
         original images, and a `TransformedImageDetector` refuses the transformer.
@@ -238,7 +241,14 @@ class ImageTransformer(BaseImageTransformer):
     keeps_pixels: bool = parameter(True, bool)
 
     def _apply(self, image):
-        made = np.asarray(self.function(image))
+        try:
+            made = np.asarray(self.function(image.copy()))
+        except InvalidImageError:
+            raise
+        except Exception as error:  # of whatever kind the function raises
+            raise InvalidImageError(
+                f"cannot be transformed by {self._name()}: {type(error).__name__}: {error}"
+            ) from error
         if made.ndim not in (2, 3) or not made.size:
             raise InvalidImageError(
                 f"became an array of shape {made.shape} by {self._name()}, expected (H, W) or "

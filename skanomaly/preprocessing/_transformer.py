@@ -8,10 +8,10 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .._parameters import DeclaredParameters
+from .._parameters import DeclaredParameters, equal_values
 from .._validation import image_labels
 from ..exceptions import InvalidImageError
-from ..images import LazyImages, check_images, path_of, taken, to_array
+from ..images import LazyImages, check_images, check_values, path_of, taken, to_array
 from ._placement import Placement
 
 
@@ -64,7 +64,8 @@ class BaseImageTransformer(DeclaredParameters, TransformerMixin, BaseEstimator):
                 raise InvalidImageError("all images are anomalous by y; pass one that is normal")
         if self._learns:
             learnt = copy.copy(self)
-            learnt._learn(_Arrays(X, normal))
+            learnt._learn(_Arrays(X, normal, self._check))
+            learnt.fitted_parameters_ = copy.deepcopy(self._parameters_of_fit())
             self.__dict__ = vars(learnt)
         return self
 
@@ -82,10 +83,35 @@ class BaseImageTransformer(DeclaredParameters, TransformerMixin, BaseEstimator):
             One that is looked at is an array of its own dtype, (H, W) if it was, else
             (H, W, C). What cannot be transformed is an error then.
         """
+        self._validate_params()
         if self._learns:
             check_is_fitted(self)
-        self._validate_params()
+            self._check_parameters()
         return TransformedImages(check_images(X), copy.copy(self))
+
+    def _check(self, image):
+        """Refuse an image with NaN or infinity, or beyond white, where it counts what that is.
+
+        What is made of them would look like any other image.
+        """
+        if hasattr(self, "value_range"):
+            check_values(image, self.value_range)
+        elif image.dtype.kind == "f" and not np.isfinite(image).all():
+            check_values(image, None)
+
+    def _parameters_of_fit(self):
+        """Values, by name, of parameters that what is learnt depends on."""
+        parameters = self.get_params(deep=False)
+        return {k: v for k, v in parameters.items() if self._affects.get(k) != "nothing"}
+
+    def _check_parameters(self):
+        for name, value in self._parameters_of_fit().items():
+            before = self.fitted_parameters_.get(name, value)
+            if not equal_values(value, before):
+                raise ValueError(
+                    f"{name} of {type(self).__name__} is {value!r} and was {before!r} in fit; fit "
+                    "anew, or set it back"
+                )
 
     @property
     def _learns(self):
@@ -100,7 +126,7 @@ class BaseImageTransformer(DeclaredParameters, TransformerMixin, BaseEstimator):
         return tags
 
     def __sklearn_is_fitted__(self):
-        return not self._learns or any(name.endswith("_") for name in vars(self))
+        return not self._learns or hasattr(self, "fitted_parameters_")
 
 
 class TransformedImages(LazyImages):
@@ -139,7 +165,12 @@ class TransformedImages(LazyImages):
             item, before = self.X[i], None
         image = to_array(item)
         before = Placement.unmoved(image.shape[:2]) if before is None else before
-        made, placement = self.transformer._apply(image)
+        try:
+            self.transformer._check(image)
+            made, placement = self.transformer._apply(image)
+        except InvalidImageError as error:
+            where = {"index": self.index_of(i), "path": self.path_at(i)}
+            raise type(error)(error.reason, **where) from error.__cause__
         if getattr(item, "ndim", 3) == 2 and made.shape[2] == 1:
             made = made[..., 0]
         return made, before if placement is None else before.then(placement)
@@ -168,8 +199,8 @@ class TransformedImages(LazyImages):
 class _Arrays:
     """Images one after the other as arrays (H, W, C), whose errors name them."""
 
-    def __init__(self, X, indices):
-        self.X, self.indices = X, indices
+    def __init__(self, X, indices, check):
+        self.X, self.indices, self.check = X, indices, check
 
     def __len__(self):
         return len(self.indices)
@@ -177,7 +208,9 @@ class _Arrays:
     def __getitem__(self, position):
         index = int(self.indices[position])
         try:
-            return to_array(self.X[index])
+            image = to_array(self.X[index])
+            self.check(image)
+            return image
         except InvalidImageError as error:
             raise self.error(position, error.reason) from error.__cause__
 

@@ -107,7 +107,7 @@ def test_the_first_images_are_the_reference_if_there_is_none():
     for row in rows(20, (0.8, 1, 1), seed=1):
         log.add(row)
     assert log.changes() == log_of(rows(20), rows(20, (0.8, 1, 1), seed=1), window=20).changes()
-    log.forget()
+    log.forget(log.window)
     assert log.changes() is None
     log.add(rows(1)[0])
     assert log.changes() is not None

@@ -293,3 +293,19 @@ def test_with_defects_the_evidence_is_the_mean_of_two():
         assert found.log_evidence == pytest.approx(np.log(mean))
     assert monitor.log_threshold_ == pytest.approx(np.log(2 / 0.01))
     assert 0 < monitor.n_flagged_ < len(scores)
+
+
+def test_what_it_promises_is_what_it_began_with():
+    """A change in the middle would count for nothing, or compare scores of two detectors."""
+    monitor = DriftMonitor(known(), random_state=0)
+    monitor.update(0.0)
+    monitor.set_params(false_alarm_probability=0.5)
+    with pytest.raises(ValueError, match="false_alarm_probability is 0.5 and was 0.01 .* reset"):
+        monitor.update(0.0)
+    assert monitor.n_seen_ == 1
+    monitor.reset().update(0.0)
+    assert monitor.log_threshold_ == pytest.approx(np.log(2))
+    monitor.detector.offset_ -= 1
+    with pytest.raises(ValueError, match="calibrated or fitted anew .* reset"):
+        monitor.update(0.0)
+    assert monitor.reset().update(0.0).index == 0

@@ -116,3 +116,9 @@ def test_other_input_is_refused(arguments, message):
 def test_a_rate_that_is_met_exactly_is_met(n, m, fdr):
     p_values = np.append(1 / (n + 1), np.ones(m - 1))
     assert select(p_values, fdr, n_reference=n).tolist() == [True] + [False] * (m - 1)
+
+
+def test_a_p_value_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match=r"p_values\[0\] is 0.001, and among n_reference=19"):
+        select([0.001, 0.5], n_reference=19)
+    assert select([0.05, 0.5], 0.2, n_reference=19).tolist() == [True, False]

@@ -337,3 +337,14 @@ def test_grown(textures):
     assert not hasattr(TransformedImageDetector(Crop(BOX), detector()), "partial_fit")
     with config_context(assume_finite=True):
         assert_allclose(composite.score_samples(images[:2]), composite.detect(images[:2]).scores)
+
+
+def test_a_class_is_no_estimator():
+    with pytest.raises(ValueError, match=r"detector is the class PaDiM; pass .* PaDiM\(\)"):
+        TransformedImageDetector(Crop(BOX), PaDiM).fit(X)
+    with pytest.raises(ValueError, match="transformer is the class Crop; pass an instance"):
+        TransformedImageDetector(Crop, detector()).fit(X)
+    composite = TransformedImageDetector(Crop(BOX), detector()).fit(X)
+    composite.set_params(transformer=ToGrey())
+    with pytest.raises(ValueError, match="transformer is a ToGrey and was a Crop in fit"):
+        composite.predict(X)

@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from skanomaly import InvalidImageError
-from skanomaly.exceptions import AlignmentWarning
+from skanomaly.exceptions import TransformWarning
 from skanomaly.preprocessing import Align, TransformedImages
 
 SIDE = 96
@@ -110,7 +110,7 @@ def test_what_does_not_fit_is_said(good):
         with pytest.raises(InvalidImageError, match="cannot be aligned: its correlation"):
             align.transform([image])[0]
     kept = Align(on_failure="warn").fit(good)
-    with pytest.warns(AlignmentWarning, match="stays as it is"):
+    with pytest.warns(TransformWarning, match="stays as it is"):
         made = kept.transform([noise])[0]
     assert np.abs(made.astype(int) - noise).max() <= 1
 
@@ -137,3 +137,11 @@ def test_rotation_is_limited(good):
     assert error(align, moved(part(9), matrix), matrix) < 0.3
     with pytest.raises(InvalidImageError, match="cannot be aligned"):
         align.transform([moved(part(9), motion(0, 0, 120))])[0]
+
+
+def test_features_of_what_has_no_corners():
+    plain = [np.full((SIDE, SIDE), 60, np.uint8) for _ in range(3)]
+    for image in plain:
+        image[30:60, 30:60] = 61
+    with pytest.raises(InvalidImageError, match="cannot be aligned with the others"):
+        Align(method="features").fit(plain)

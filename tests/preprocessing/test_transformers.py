@@ -12,6 +12,7 @@ from sklearn.model_selection import KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from skanomaly import ImageFiles, InvalidImageError, MedianDifference
+from skanomaly.exceptions import TransformWarning
 from skanomaly.images import read_image
 from skanomaly.preprocessing import (
     Align,
@@ -321,3 +322,68 @@ def test_one_of_a_users_own():
     made, placement = TransformedImages(Crop((5, 5, 30, 30)).transform(X), Shifted()).placed(0)
     assert_array_equal(made, X[0, 5:30, 6:30])
     assert_array_equal(placement.matrix[:2, 2], (5, 6))
+
+
+@pytest.mark.parametrize("transformer", TRANSFORMERS, ids=lambda t: type(t).__name__)
+def test_what_is_no_image_is_not_made_one(transformer):
+    """NaN is refused where it is, and so are values whose white is not known, where it counts."""
+    X = parts(kind=np.float64)
+    fitted = clone(transformer).fit(X)
+    bad = X.copy()
+    bad[4, 5, 7, 1] = np.nan
+    with pytest.raises(InvalidImageError, match="image 4: holds nan at row 5, column 7"):
+        fitted.transform(bad)[4]
+    if transformer._learns:
+        with pytest.raises(InvalidImageError, match="image 4: holds nan at row 5, column 7"):
+            clone(transformer).fit(bad)
+    if hasattr(transformer, "value_range"):
+        with pytest.raises(InvalidImageError, match="image 0: holds values from .* to 1"):
+            fitted.transform(X * 200)[0]
+        wide = clone(transformer).set_params(value_range=(0, 255)).fit(X * 200)
+        made = wide.transform(X * 200)[0]
+        assert 1 < made.max() <= 255
+
+
+def test_a_function_cannot_change_the_users_images():
+    X = parts(3)
+    before = X.copy()
+    made = ImageTransformer(darkened).transform(X)
+    assert_array_equal(made[0], made[0])
+    assert_array_equal(X, before)
+
+
+def darkened(image):
+    image //= 2
+    return image
+
+
+def test_a_function_that_fails_names_the_image(tmp_path):
+    Image.fromarray(parts(1)[0]).save(tmp_path / "0.png")
+    made = ImageTransformer(failing).transform(ImageFiles.from_folder(tmp_path))
+    message = r"image 0 \(.*0.png\): cannot be transformed by failing: ZeroDivisionError"
+    with pytest.raises(InvalidImageError, match=message):
+        made[0]
+
+
+def failing(image):
+    return image / 0 if image.sum() < 0 else 1 // 0
+
+
+def test_there_is_no_light_in_the_dark():
+    with pytest.raises(InvalidImageError, match="image 0: is black"):
+        CorrectIllumination().fit(np.zeros((3, 16, 16), np.uint8))
+
+
+def test_what_was_learnt_belongs_to_its_parameters():
+    transformer = CorrectIllumination().fit(parts())
+    transformer.set_params(sigma=0.2)
+    with pytest.raises(ValueError, match="sigma of CorrectIllumination is 0.2 and was 0.05 in fit"):
+        transformer.transform(parts())
+    transformer.set_params(sigma=0.05).transform(parts())
+
+
+def test_an_empty_background_may_stay_as_it_is():
+    empty = np.full((2, 40, 48, 3), 40, np.uint8)
+    made = CropToObject(on_failure="warn").transform(empty)
+    with pytest.warns(TransformWarning, match="of one colour.*stays as it is"):
+        assert_array_equal(made[1], empty[1])
