@@ -52,8 +52,10 @@ to 180 degrees, scaled by up to 1.15. What comes in from beyond the border has t
 `Align` has its defaults but for the motion, which is what happened, the method and
 `on_failure="warn"`. "not aligned" are test images that did not fit, which stay as they are. The
 error is the mean distance, in pixels, of the part's corners from where they belong, on test images
-that were aligned: median and 95th percentile. "an image" is the median time of aligning one; other
-work may have run beside. Mean ± standard deviation over seeds, of motions and detector."""
+that were aligned: median and 95th percentile; bottles do not lie exactly alike before they are
+moved, and fit at any angle, so that theirs is no smaller than that. "an image" is the median time
+of aligning one; other work may have run beside. Mean ± standard deviation over seeds, of motions
+and detector."""
 
 
 def bottles(arguments):
