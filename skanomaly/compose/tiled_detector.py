@@ -101,10 +101,10 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
     --------
     >>> from skanomaly import PatchCore, TiledDetector
     >>> from skanomaly.datasets import make_texture_defects
-    >>> X = make_texture_defects("gravel", n_normal=12, image_size=256, random_state=0).images
-    >>> detector = TiledDetector(PatchCore(image_size=64, random_state=0), tile_size=128).fit(X)
+    >>> X = make_texture_defects("gravel", n_normal=12, image_size=200, random_state=0).images
+    >>> detector = TiledDetector(PatchCore(image_size=64, random_state=0), tile_size=100).fit(X)
     >>> detector.transform(X[:2]).shape
-    (2, 256, 256)
+    (2, 200, 200)
     """
 
     detector: object = parameter(MISSING, HasMethods(["fit"]), kw_only=False)
