@@ -220,7 +220,7 @@ def test_other_versions_are_told(model, monkeypatch):
 
 def test_pickles_of_other_versions_are_told(model, tmp_path, monkeypatch):
     joblib.dump(model[1], tmp_path / "pickle")
-    monkeypatch.setattr("skanomaly.base.__version__", "99.0")
+    monkeypatch.setattr("skanomaly._image_detector.__version__", "99.0")
     with pytest.warns(InconsistentVersionWarning, match=r"Reconstruction from version 0.*99"):
         again = joblib.load(tmp_path / "pickle")
     assert set(vars(again)) == set(vars(model[1]))
