@@ -77,6 +77,8 @@ class Align(BaseImageTransformer):
         Correlations of images in `fit` with the reference, of at most 50 that are evenly spread.
     min_similarity_ : float
         Correlation below which an image does not fit.
+    fitted_parameters_ : dict
+        Values in `fit` of the parameters that what is learnt depends on.
 
     Notes
     -----

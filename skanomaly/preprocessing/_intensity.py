@@ -40,6 +40,8 @@ class CorrectIllumination(BaseImageTransformer):
     ----------
     flat_field_ : ndarray, shape (H, W, C), float32
         The light, with a mean of 1 in each channel, if `method` is "flat_field".
+    fitted_parameters_ : dict
+        Values in `fit` of the parameters that what is learnt depends on.
 
     Notes
     -----

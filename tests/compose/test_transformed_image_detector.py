@@ -228,12 +228,18 @@ def test_files_streams_and_mixed_sizes(tmp_path):
         composite.score_samples(files)
 
 
-def test_saved_and_pickled(tmp_path):
+@pytest.mark.parametrize(
+    "step",
+    [CorrectIllumination(), Align(motion="translation", working_size=32, min_similarity=-1.0)],
+    ids=lambda t: type(t).__name__,
+)
+def test_saved_and_pickled(step, tmp_path):
     composite = TransformedImageDetector(
-        make_pipeline(CorrectIllumination(), Crop((4, 4, 60, 60))),
+        make_pipeline(step, Crop((4, 4, 60, 60))),
         PaDiM(image_size=64, n_features=10, random_state=0),
     )
-    images = RNG.integers(0, 255, (12, 64, 64, 3), np.uint8)
+    images = RNG.integers(0, 20, (12, 64, 64, 3), np.uint8)
+    images[:, 20:40, 20:50] += 150
     expected = composite.fit(images).transform(images[:3])
     assert_array_equal(pickle.loads(pickle.dumps(composite)).transform(images[:3]), expected)
     save(composite, tmp_path / "model.skanomaly")
