@@ -103,6 +103,7 @@ class OnnxDetector:
 
     @property
     def validation_scores_(self):
+        """Scores of the normal images that set the threshold, (n_validation,), float64."""
         return np.array(self.metadata_["validation_scores"], dtype=float)
 
     def fit(self, X, y=None, **parameters):
