@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 
 from ..exceptions import InvalidImageError
@@ -28,7 +30,7 @@ class PlacedImages(LazyImages):
                 f"the transformer made {len(transformed)} images of {len(X)}; expected one of each"
             )
         self.X, self.transformed = X, transformed
-        self._placements = {}
+        self._placements = OrderedDict()
 
     def placement(self, i):
         """Where the pixels of image i lie in the original one, which is read unless it has been."""
@@ -72,7 +74,7 @@ class PlacedImages(LazyImages):
             )
         self._placements[i] = placement
         if len(self._placements) > MAX_KEPT:
-            self.forget(next(iter(self._placements)))
+            self._placements.popitem(last=False)
         return image
 
     def _of_same_size(self, i, image):

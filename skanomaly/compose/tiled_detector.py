@@ -19,7 +19,7 @@ from .._parameters import parameter
 from .._sklearn import HasMethods, Interval, Numbers, StrOptions
 from ..base import BaseImageDetector
 from ..exceptions import InvalidImageError
-from ..images import ImageDataset, Regions, check_images, checked_image_size, taken
+from ..images import ImageDataset, Regions, check_images, checked_image_size
 from ..maps import reduce_maps
 from ._tiling import BranchMaps, TileRegions, Tiles, WholeRegions, bands, grid_of, places_of
 from ._wrapping import asked_of, kind_of, with_parameters_of
@@ -154,22 +154,28 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
         self.tiled_size_ = images.size_of(0) if self.position == "own" else None
         grids, of_validation = self._grids(images), self._grids(validation)
         self.detectors_, found = [], {}
-        for k, at in enumerate(self._places(grids[0])):
-            fitted = clone(self.detector)
+        n_detectors = len(grids[0].boxes()) if self.position == "own" else 1
+        for branch in range(n_detectors):
+            fitted = self._unfitted(self.detector)
             self.detectors_.append(fitted)
-            tiles = Tiles(images, places_of(grids, at=at))
-            others = Tiles(validation, places_of(of_validation, at=at))
-            found[k] = self._fit_branch(fitted, tiles, others)
+            parts = (
+                fitted._open(Tiles(part, self._places(branch, of_part)))
+                for part, of_part in ((images, grids), (validation, of_validation))
+            )
+            found[branch] = self._fit_branch(fitted, *parts)
         self.coarse_ = None
         if self.coarse is not None:
-            self.coarse_ = clone(self.coarse)
-            parts = [taken(part.X, part.indices) for part in (images, validation)]
+            self.coarse_ = self._unfitted(self.coarse)
+            parts = (_whole(self.coarse_, part) for part in (images, validation))
             found[COARSE] = self._fit_branch(self.coarse_, *parts)
         return BranchMaps(found)
 
+    def _unfitted(self, detector):
+        blank = clone(detector)
+        blank.n_channels_in_ = self.n_channels_in_
+        return blank
+
     def _fit_branch(self, detector, images, validation):
-        detector.n_channels_in_ = self.n_channels_in_
-        images, validation = detector._open(images), detector._open(validation)
         return detector._fit_images(images, validation) or detector._raw_map_batches(validation)
 
     def _kept_maps(self, images, batches=None):
@@ -183,11 +189,9 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
     def _maps_of_branch(self, branch, images):
         detector = self._branches()[branch]
         if branch == COARSE:
-            seen = taken(images.X, images.indices)
-        else:
-            at = branch if self.position == "own" else None
-            seen = Tiles(images, places_of(self._grids(images), at=at))
-        return detector._raw_map_batches(detector._open(seen))
+            return detector._raw_map_batches(_whole(detector, images))
+        tiles = Tiles(images, self._places(branch, self._grids(images)))
+        return detector._raw_map_batches(detector._open(tiles))
 
     def _branches(self):
         """The fitted detectors by the names of their maps."""
@@ -217,8 +221,7 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
         chosen = [_chosen(grid, regions, i) for i, grid in enumerate(grids)]
         sources = []
         for branch, detector in enumerate(self.detectors_):
-            at = branch if self.position == "own" else None
-            of_tiles = TileRegions(regions, places_of(grids, at=at), grids)
+            of_tiles = TileRegions(regions, self._places(branch, grids), grids)
             batches = detector._set_units(maps.of[branch], of_tiles, provisional)
             counted = np.array([of_tiles.counts(i) for i in range(len(of_tiles.places))])
             batches, of_tiles = _only(batches, counted), of_tiles.subset(np.flatnonzero(counted))
@@ -315,14 +318,12 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
             ]
             whole = repeat((None, None))
             if self.coarse_ is not None:
-                seen = self.coarse_._open(images.X).subset(part.indices)
-                whole = self.coarse_._maps(seen, of_part)
+                whole = self.coarse_._maps(_whole(self.coarse_, part), of_part)
             for grid, of_image in zip(grids, chosen):
                 yield bands(grid, of_image, self._in_turn(sources, of_image)), next(whole)[0]
 
     def _tile_maps(self, branch, detector, images, regions, grids, chosen):
-        at = branch if self.position == "own" else None
-        places = places_of(grids, chosen, at)
+        places = self._places(branch, grids, chosen)
         if not places:
             return iter(())
         of_tiles = TileRegions(regions, places, grids)
@@ -344,9 +345,9 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
     def _grid(self, size):
         return grid_of(size, checked_image_size(self.tile_size), self.overlap)
 
-    def _places(self, grid):
-        """Which tile of an image each detector is for; None is all."""
-        return range(len(grid.boxes())) if self.position == "own" else [None]
+    def _places(self, branch, grids, chosen=None):
+        """The tiles of images that a detector is for."""
+        return places_of(grids, chosen, at=branch if self.position == "own" else None)
 
     def _open(self, X, n_channels=None):
         return ImageDataset(
@@ -378,6 +379,11 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
         if name in ("_device", "_holds_out_in_turn") and "detector" in vars(self):
             return getattr(self.detector, name)
         return asked_of(self, name)
+
+
+def _whole(detector, images):
+    """Whole images as a detector sees them."""
+    return detector._open(images.X).subset(images.indices)
 
 
 def _chosen(grid, regions, i):
