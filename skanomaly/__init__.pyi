@@ -9,6 +9,7 @@ import torch
 from joblib import Memory
 from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
 
+from ._image_detector import ImageDetector
 from .base import BaseImageDetector
 from .synthesis import DefectGenerator
 from .compose.ensemble_detector import make_ensemble as make_ensemble
@@ -1388,7 +1389,7 @@ class MultiProductDetector(OutlierMixin, TransformerMixin, BaseEstimator):
         roi=None,
     ): ...
 
-class TiledDetector(OutlierMixin, TransformerMixin, BaseEstimator):
+class TiledDetector(ImageDetector):
     """Let a detector see large images in tiles, so that small defects are not shrunk away."""
 
     detector: object
@@ -1419,83 +1420,8 @@ class TiledDetector(OutlierMixin, TransformerMixin, BaseEstimator):
         position: str = 'shared',
         coarse: object = None,
     ) -> None: ...
-    def calibrate(
-        self,
-        X=None,
-        *,
-        roi=None,
-    ): ...
-    def decision_function(
-        self,
-        X,
-        *,
-        roi=None,
-    ): ...
-    def detect(
-        self,
-        X,
-        *,
-        roi=None,
-    ): ...
-    def fit(
-        self,
-        X,
-        y=None,
-        *,
-        roi=None,
-        groups=None,
-        X_val=None,
-    ): ...
-    def fit_predict(
-        self,
-        X,
-        y=None,
-        *,
-        roi=None,
-        groups=None,
-        X_val=None,
-    ): ...
-    def fit_transform(
-        self,
-        X,
-        y=None,
-        *,
-        roi=None,
-        groups=None,
-        X_val=None,
-    ): ...
-    def p_values(
-        self,
-        X,
-        *,
-        roi=None,
-    ): ...
-    def predict(
-        self,
-        X,
-        *,
-        roi=None,
-    ): ...
-    def score_samples(
-        self,
-        X,
-        *,
-        roi=None,
-    ): ...
-    def stream(
-        self,
-        frames,
-        *,
-        roi=None,
-    ): ...
-    def transform(
-        self,
-        X,
-        *,
-        roi=None,
-    ): ...
 
-class TransformedImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
+class TransformedImageDetector(ImageDetector):
     """Let a detector see transformed images, and give its maps on the original ones."""
 
     transformer: object
@@ -1509,85 +1435,10 @@ class TransformedImageDetector(OutlierMixin, TransformerMixin, BaseEstimator):
         transformer: object,
         detector: object,
     ) -> None: ...
-    def calibrate(
-        self,
-        X=None,
-        *,
-        roi=None,
-    ): ...
-    def decision_function(
-        self,
-        X,
-        *,
-        roi=None,
-    ): ...
-    def detect(
-        self,
-        X,
-        *,
-        roi=None,
-    ): ...
-    def fit(
-        self,
-        X,
-        y=None,
-        *,
-        roi=None,
-        groups=None,
-        X_val=None,
-    ): ...
-    def fit_predict(
-        self,
-        X,
-        y=None,
-        *,
-        roi=None,
-        groups=None,
-        X_val=None,
-    ): ...
-    def fit_transform(
-        self,
-        X,
-        y=None,
-        *,
-        roi=None,
-        groups=None,
-        X_val=None,
-    ): ...
-    def p_values(
-        self,
-        X,
-        *,
-        roi=None,
-    ): ...
     def partial_fit(
         self,
         X,
         y=None,
-        *,
-        roi=None,
-    ): ...
-    def predict(
-        self,
-        X,
-        *,
-        roi=None,
-    ): ...
-    def score_samples(
-        self,
-        X,
-        *,
-        roi=None,
-    ): ...
-    def stream(
-        self,
-        frames,
-        *,
-        roi=None,
-    ): ...
-    def transform(
-        self,
-        X,
         *,
         roi=None,
     ): ...

@@ -15,7 +15,7 @@ from sklearn.utils import Bunch
 
 from .._device import resolve_device
 from .._holdout import hold_out_in_turn
-from ..base import BaseImageDetector
+from .._image_detector import ImageDetector
 from ..exceptions import InvalidImageError, ThresholdWarning
 from ..features import FeaturePyramid, as_rows, on_finest_grid
 from ..images import ImageDataset, ImageFiles
@@ -160,7 +160,7 @@ def score_by_detector(detector, X, chosen, group, cv, random_state):
         scores, (n,), and maps, (n, MAP_SIDE, MAP_SIDE) or None.
     """
     scores, maps = np.empty(len(chosen)), None
-    is_own = isinstance(detector, BaseImageDetector)
+    is_own = isinstance(detector, ImageDetector)
     if is_own:
         maps = np.empty((len(chosen), MAP_SIDE, MAP_SIDE), np.float32)
     for fold in hold_out_in_turn(len(chosen), 1 / cv, group, random_state):

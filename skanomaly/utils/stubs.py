@@ -24,6 +24,7 @@ import torch
 from joblib import Memory
 from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
 
+from ._image_detector import ImageDetector
 from .base import BaseImageDetector
 from .synthesis import DefectGenerator
 '''
@@ -51,11 +52,13 @@ def stub():
 
 
 def _class_stub(cls):
+    from .._image_detector import ImageDetector
     from ..base import BaseImageDetector
 
-    is_detector = issubclass(cls, BaseImageDetector)
-    bases = "BaseImageDetector" if is_detector else "OutlierMixin, TransformerMixin, BaseEstimator"
-    inherited = BaseImageDetector if is_detector else object
+    kinds = (BaseImageDetector, ImageDetector)
+    inherited = next((kind for kind in kinds if issubclass(cls, kind)), object)
+    bases = "OutlierMixin, TransformerMixin, BaseEstimator"
+    bases = bases if inherited is object else inherited.__name__
     lines = [f"class {cls.__name__}({bases}):", f'    """{cls.__doc__.splitlines()[0]}"""', ""]
     lines += [f"    {name}: {p.annotation}" for name, p in _signature(cls.__init__).items()]
     lines += [f"    {name}: Any" for name in cls._documented["Attributes"]]
