@@ -6,9 +6,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._unwrap import has_products, steps_of, unwrap
-
-RED, GREEN, BLUE, ORANGE = "#c0392b", "#2e8b57", "deepskyblue", "orange"
-
+from ._palette import BLUE, GREEN, ORANGE, RED
 
 _SIDES = ("top", "left", "bottom", "right")
 

@@ -15,10 +15,7 @@ from ._common import (
     unwrap_fitted,
     verdict_colour,
 )
-
-# Below the threshold and above it; the jump between the two is the threshold.
-_QUIET = ["#ffffff", "#c4c9d0"]
-_ALARMING = ["#fb6a4a", "#cb181d", "#67000d"]
+from ._palette import STOPS, opacity
 
 _KINDS = {"image": "image", "map": "anomaly map", "overlay": "map over image"}
 
@@ -320,12 +317,7 @@ class AnomalyMapDisplay:
         position = np.ma.getdata(scale.norm(anomaly_map))  # 0.5 at the threshold
         if self.threshold is None:
             return np.clip(0.8 * position, 0, 0.8)
-        below, above = (0, 0.25, 0.5), (0.5, 0.75)
-        return np.where(
-            position < 0.5,
-            np.interp(position, below, (0, 0, 0.2)),
-            np.interp(position, above, (0.6, 0.85)),
-        )
+        return opacity(position)
 
     def _title_colour(self, i):
         return "black" if self.flagged is None else verdict_colour(self.flagged[i])
@@ -408,8 +400,7 @@ def _colour_scale(maps, threshold, vmin, vmax):
         raise ValueError(
             f"threshold is {threshold:g}, expected between vmin ({vmin:g}) and vmax ({vmax:g})"
         )
-    halves = zip((0, 0.5, 0.5, 0.75, 1), _QUIET + _ALARMING)
-    colours = LinearSegmentedColormap.from_list("threshold", list(halves))
+    colours = LinearSegmentedColormap.from_list("threshold", list(STOPS))
     # Red begins at the centre, so the threshold itself is kept below it, also when rounded.
     centre = max(_just_above(threshold), threshold + 1e-12 * (vmax - vmin))
     return ScalarMappable(TwoSlopeNorm(centre, vmin, vmax), colours)

@@ -1,0 +1,24 @@
+"""What is said of an image, and in which numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def times_threshold(scores, offset):
+    """How far beyond the threshold images are: 2 = twice as anomalous as may pass.
+
+    Scores and offset are a detector's, higher = more normal. NaN where multiples mean
+    nothing, as the threshold of anomalousness, ``-offset``, is not positive.
+    """
+    scores = np.asarray(scores, np.float64)
+    return scores / offset if offset < 0 else np.full(scores.shape, np.nan)
+
+
+def verdict_text(score, offset):
+    """One line: the verdict and the score as a multiple of the threshold."""
+    word = "anomalous" if score < offset else "normal"
+    times = times_threshold(score, offset)
+    if np.isnan(times):
+        return f"{word}, score {score:.3g}, threshold {offset:.3g}"
+    return f"{word}, {times:.2f} x threshold"
