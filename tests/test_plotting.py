@@ -299,6 +299,21 @@ class TestAnomalyMapDisplay:
         )
         assert (display.images[0] == 1).all()
 
+    def test_what_exceeds_the_threshold_is_outlined_in_overlays_and_said(self):
+        maps = np.zeros((2, 12, 12))
+        maps[0, 3:6, 0:4] = 2.0
+        display = AnomalyMapDisplay.from_predictions(np.zeros((2, 12, 12)), maps, threshold=1.0)
+        for kind, n_lines in (("image", 0), ("map", 0), ("overlay", 1)):
+            column = ["image", "map", "overlay"].index(kind)
+            assert len(outlines(display.axes_[0, column])) == n_lines
+            assert not outlines(display.axes_[1, column])
+        (line,) = outlines(display.axes_[0, 2])
+        np.testing.assert_allclose(line.min(axis=0), [-0.5, 2.5])
+        np.testing.assert_allclose(line.max(axis=0), [3.5, 5.5])
+        assert "white outline: above the threshold" in display.colorbar_.ax.get_ylabel()
+        plain = AnomalyMapDisplay.from_predictions(np.zeros((2, 12, 12)), maps, threshold=None)
+        assert not any(outlines(ax) for ax in plain.axes_.flat)
+
     def test_images_may_differ_in_size_channels_and_form(self, tmp_path):
         rng = np.random.default_rng(0)
         arrays = [
@@ -327,7 +342,7 @@ class TestAnomalyMapDisplay:
             np.testing.assert_array_equal(drawn.images[0].get_array(), found.maps[row])
             np.testing.assert_array_equal(overlay.images[1].get_array(), found.maps[row])
             title = image._left_title
-            assert f"{found.scores[row]:.3g}" in title.get_text()
+            assert f"{found.scores[row] / fitted.offset_:.2f} x threshold" in title.get_text()
             word, colour = ("normal", GREEN) if found.labels[row] == 1 else ("anomalous", RED)
             assert title.get_text().startswith(word)
             assert title.get_color() == colour

@@ -38,20 +38,23 @@ def verdict_colour(flagged):
     return RED if flagged else GREEN
 
 
-def draw_outline(ax, mask):
-    """Draw the border of a mask, if it marks anything."""
+def draw_outline(ax, mask, colour=BLUE):
+    """Draw the border of a mask, if it marks anything; dark on both sides, so seen on all."""
+    from matplotlib.patheffects import withStroke
+
     if not mask.any():
         return
     height, width = mask.shape
     framed = np.pad(mask, 1)  # so that a defect at the image's edge has a border there too
-    ax.contour(
+    drawn = ax.contour(
         np.arange(-1, width + 1),
         np.arange(-1, height + 1),
         framed,
         levels=[0.5],
-        colors=BLUE,
+        colors=colour,
         linewidths=1.2,
     )
+    drawn.set_path_effects([withStroke(linewidth=2.4, foreground="black")])
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 

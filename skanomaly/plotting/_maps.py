@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .._validation import check_masks_and_maps
-from ..images import ImageDataset, check_images
+from ..images import check_images
 from ..regions import find_regions
 from ._common import (
     check_boxes,
@@ -16,6 +16,8 @@ from ._common import (
     verdict_colour,
 )
 from ._palette import STOPS, opacity
+from ._shown import as_shown
+from ._verdicts import verdict_text
 
 _KINDS = {"image": "image", "map": "anomaly map", "overlay": "map over image"}
 
@@ -25,7 +27,7 @@ class AnomalyMapDisplay:
 
     All rows share one colour scale, which turns red at the threshold: what is below
     it is pale, however large it is beside the rest of its map, so a good part does
-    not glow.
+    not glow. In overlays, what exceeds the threshold is outlined in white.
 
     Use `from_estimator` or `from_predictions` to make one.
 
@@ -102,8 +104,8 @@ class AnomalyMapDisplay:
     ):
         """Show what a detector finds in images.
 
-        The colours turn at its ``map_threshold_``; the titles are its scores and
-        verdicts, which ``offset_`` decides.
+        The colours turn at its ``map_threshold_``; the titles are its verdicts, which
+        ``offset_`` decides, and how many times the threshold an image's score is.
 
         Parameters
         ----------
@@ -143,7 +145,7 @@ class AnomalyMapDisplay:
             found.maps,
             masks=masks,
             threshold=detector.map_threshold_,
-            titles=[_verdict(score, detector.offset_) for score in found.scores],
+            titles=[verdict_text(score, detector.offset_) for score in found.scores],
             flagged=found.labels == -1,
             value_range=detector.value_range,
             regions=regions,
@@ -216,7 +218,7 @@ class AnomalyMapDisplay:
             raise ValueError(f"threshold is {threshold}, expected a finite number or None")
         images = check_images(images)
         _check_as_many(images, maps=maps, masks=masks, titles=titles, flagged=flagged)
-        images = [_as_shown(images, i, value_range) for i in range(len(images))]
+        images = [as_shown(images, i, value_range) for i in range(len(images))]
         for i, (image, anomaly_map) in enumerate(zip(images, maps)):
             if np.shape(anomaly_map) != image.shape[:2]:
                 raise ValueError(
@@ -280,7 +282,9 @@ class AnomalyMapDisplay:
         for ax, kind in zip(self.axes_[0], kinds):
             if self.titles is None or ax is not self.axes_[0, 0]:
                 ax.set_title(_KINDS[kind], size=9)
-        self.colorbar_ = self._draw_colorbar(scale) if {"map", "overlay"} & set(kinds) else None
+        self.colorbar_ = (
+            self._draw_colorbar(scale, kinds) if {"map", "overlay"} & set(kinds) else None
+        )
         return self
 
     def _new_axes(self, shape):
@@ -307,6 +311,8 @@ class AnomalyMapDisplay:
         elif kind == "overlay":
             alpha = self._opacity(self.maps[i], scale)
             ax.imshow(self.maps[i], cmap=scale.cmap, norm=scale.norm, alpha=alpha)
+        if kind == "overlay" and self.threshold is not None:
+            draw_outline(ax, self.maps[i] > self.threshold, "white")
         if self.masks is not None:
             draw_outline(ax, self.masks[i])
         if self.regions is not None:
@@ -322,7 +328,7 @@ class AnomalyMapDisplay:
     def _title_colour(self, i):
         return "black" if self.flagged is None else verdict_colour(self.flagged[i])
 
-    def _draw_colorbar(self, scale):
+    def _draw_colorbar(self, scale, kinds):
         n_rows = len(self.axes_)
         colorbar = self.figure_.colorbar(
             scale, ax=self.axes_, shrink=min(1, 3 / n_rows), anchor=(0, 1), aspect=25
@@ -335,6 +341,9 @@ class AnomalyMapDisplay:
             )
             colorbar.ax.axhline(self.threshold, color="black", linewidth=1.5)
         notes = []
+        is_outlined = self.threshold is not None and "overlay" in kinds
+        if is_outlined and any((m > self.threshold).any() for m in self.maps):
+            notes.append("white outline: above the threshold")
         if self.masks is not None and any(mask.any() for mask in self.masks):
             notes.append("blue outline: marked defect")
         if self.regions is not None and len(self.regions["image"]):
@@ -358,25 +367,12 @@ def _regions_to_box(regions, maps, threshold):
     return regions
 
 
-def _verdict(score, offset):
-    word = "anomalous" if score < offset else "normal"
-    return f"{word}, score {score:.3g}\nthreshold {offset:.3g}"
-
-
 def _check_as_many(images, **others):
     for name, values in others.items():
         if values is not None and len(values) != len(images):
             raise ValueError(
                 f"there are {len(images)} images and {len(values)} {name}, expected as many"
             )
-
-
-def _as_shown(images, i, value_range):
-    """Image i as floats in [0, 1] that matplotlib shows: (H, W) or (H, W, 3)."""
-    # A dataset of its own, as images to look at may differ in their channels.
-    pixels = ImageDataset(images, value_range=value_range, indices=[i])[0]
-    image = np.clip(pixels.permute(1, 2, 0).numpy(), 0, 1)
-    return image if image.shape[2] == 3 else image.mean(axis=2)
 
 
 def _colour_scale(maps, threshold, vmin, vmax):
