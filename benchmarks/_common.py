@@ -61,6 +61,7 @@ class Results:
     """Rows by key, in a JSON file that is rewritten after each, so that a run can go on."""
 
     def __init__(self, name):
+        RESULTS.mkdir(parents=True, exist_ok=True)
         self.path = RESULTS / f"{name}.json"
         self.rows = self._read()
 

@@ -137,12 +137,13 @@ class Encoder:
         left_out = (*parameters, *getattr(estimator, "_not_saved", ()))
         fitted = {k: v for k, v in vars(estimator).items() if k not in left_out}
         parameters.update({k: None for k in NOT_SAVED if k in parameters})
+        best = "save its best_estimator_, or " if "best_estimator_" in fitted else ""
         for name in fitted:
             if not is_fitted_attribute(type(estimator), name):
                 raise TypeError(
                     f"{where} is a {class_name(type(estimator))} and holds {name}, which is no "
-                    "documented fitted attribute, so that no model file sets it; use joblib.dump "
-                    "for those who trust you"
+                    f"documented fitted attribute, so that no model file sets it; {best}use "
+                    "joblib.dump for those who trust you"
                 )
         return {
             "kind": "estimator",

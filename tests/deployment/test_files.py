@@ -13,13 +13,14 @@ import torch
 from conftest import DETECTORS, DistanceToMean, small
 from numpy.testing import assert_array_equal
 from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import OneClassSVM
 from torch import nn
 
 import skanomaly
-from skanomaly import FlattenedImages, ImageFeatures, load, save
+from skanomaly import FlattenedImages, ImageFeatures, LocalContrast, load, save
 from skanomaly.datasets import make_texture_defects
 from skanomaly.deployment import files
 from skanomaly.deployment.files import DIGEST_SIZE, MAGIC
@@ -316,6 +317,18 @@ def test_what_is_no_estimator_is_not_saved_over_one_that_is(value, tmp_path):
     with pytest.raises(TypeError, match="cannot be saved; pass a detector"):
         save(value, path)
     assert path.read_bytes() == b"a good model"
+
+
+def test_of_a_search_its_best_detector_is_what_to_save(tmp_path):
+    images = np.random.default_rng(0).random((12, 32, 32))
+    search = GridSearchCV(
+        LocalContrast(), {"smoothing": [1.0]}, scoring=lambda detector, X, y=None: 1.0, cv=2
+    ).fit(images)
+    with pytest.raises(TypeError, match="save its best_estimator_"):
+        save(search, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+    save(search.best_estimator_, tmp_path / "model")
+    assert_array_equal(load(tmp_path / "model").score_samples(images), search.score_samples(images))
 
 
 def test_what_could_not_be_loaded_is_not_saved(tmp_path):
