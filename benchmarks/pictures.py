@@ -27,7 +27,12 @@ from skanomaly import (
 )
 from skanomaly.datasets import make_texture_defects
 from skanomaly.metrics import evaluate
-from skanomaly.plotting import AnomalyMapDisplay, PROCurveDisplay, ScoreHistogramDisplay
+from skanomaly.plotting import (
+    AnomalyMapDisplay,
+    PROCurveDisplay,
+    ScoreHistogramDisplay,
+    finding_picture,
+)
 from skanomaly.plotting._common import draw_outline
 from skanomaly.preprocessing import Align, CorrectIllumination
 from skanomaly.synthesis import CORRUPTION_TYPES, DEFECT_TYPES, DefectGenerator
@@ -66,6 +71,32 @@ def evaluation():
     )
     PROCurveDisplay.from_predictions(test.masks, found.maps, name="HFR-AE", ax=right)
     figure.savefig(IMAGES / "curves.png")
+
+
+def findings():
+    """What the README's detector says of six images."""
+    train = make_texture_defects("brick", split="train", n_normal=100, random_state=0)
+    test = make_texture_defects("brick", split="test", n_normal=40, random_state=0)
+    more = make_texture_defects("brick", split="test", n_normal=40, n_defective=0, random_state=1)
+    detector = make_ensemble(random_state=0).fit(train.images).calibrate(more.images)
+    kinds = ("good", "crack", "scratch", "spot", "missing", "stain")
+    shown = [np.flatnonzero(test.defect_types == kind)[0] for kind in kinds]
+    found = detector.detect(test.images[shown])
+    pictures = [
+        finding_picture(
+            test.images[i],
+            found.maps[row],
+            score=found.scores[row],
+            offset=detector.offset_,
+            map_threshold=detector.map_threshold_,
+        )
+        for row, i in enumerate(shown)
+    ]
+    width, height = pictures[0].size
+    page = Image.new("RGB", (2 * width, 3 * height), "white")
+    for i, picture in enumerate(pictures):
+        page.paste(picture, (i % 2 * width, i // 2 * height))
+    page.save(IMAGES / "findings.png", optimize=True)
 
 
 def regions():
@@ -273,6 +304,7 @@ def _brushed_metal(seed):
 
 
 PICTURES = {
+    "findings": findings,
     "evaluation": evaluation,
     "regions": regions,
     "defects": defects,
