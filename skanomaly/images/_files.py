@@ -11,6 +11,7 @@ from ._conversion import check_convert
 from ._lazy import LazyImages
 from ._listing import image_paths
 from ._reading import read_image, read_size
+from ._threads import n_threads_of
 
 
 class ImageFiles(LazyImages):
@@ -113,9 +114,7 @@ class ImageFiles(LazyImages):
         """
         from concurrent.futures import ThreadPoolExecutor
 
-        from joblib import effective_n_jobs
-
-        with ThreadPoolExecutor(effective_n_jobs(n_jobs)) as pool:
+        with ThreadPoolExecutor(n_threads_of(n_jobs)) as pool:
             errors = list(pool.map(self._error_of, range(len(self))))
         chosen = [i for i, error in enumerate(errors) if error is None]
         return self[chosen], [error for error in errors if error is not None]

@@ -140,8 +140,13 @@ def read_tiff(content):
     orientation : int
         1 to 8, as EXIF has it; not applied.
     """
-    import tifffile
-
+    try:
+        import tifffile
+    except ImportError:
+        raise InvalidImageError(
+            "the file is TIFF of a kind that Pillow does not read in full; install tifffile, which "
+            "does, or save it with 8 bits a channel, or as a grey image a channel"
+        ) from None
     with tifffile.TiffFile(io.BytesIO(content)) as tiff:
         if len(tiff.pages) > 1:
             raise InvalidImageError(several(len(tiff.pages), "pages"))
