@@ -22,8 +22,8 @@ NOTES = """Each distribution with all that it requires, without extras. "install
 files that `pip` has recorded for them. "import": median wall time of importing `OnnxDetector` in
 a fresh process, the interpreter's own start included ("bare" is that alone). "process": median
 wall time and peak memory of a fresh process that opens an exported `PaDiM` (bricks, 128x128) and
-scores one image. The runtime is installed in a new virtual environment. Scores are equal to the
-bit."""
+scores one image; both distributions are measured in turn. The runtime is installed in a new virtual
+environment. Scores are equal to the bit."""
 SIZES = """
 import json, sys
 from importlib.metadata import distribution
@@ -64,23 +64,26 @@ def run(python, code, *arguments):
     return time.perf_counter() - start, done.stdout.split("\n")
 
 
-def median_time(python, code):
-    return float(np.median([run(python, code)[0] for _ in range(N_RUNS)]))
-
-
-def measured(python, distribution, module, model, image):
-    """Sizes, import, and a process, of one distribution."""
-    sizes, versions = json.loads(run(python, SIZES, distribution)[1][0])
-    processes = [run(python, SCORE.format(module), model, image) for _ in range(N_RUNS)]
-    return {
-        "MiB": {name: size / 2**20 for name, size in sizes.items()},
-        "versions": versions,
-        "bare_s": median_time(python, "pass"),
-        "import_s": median_time(python, IMPORT.format(module)),
-        "process_s": float(np.median([seconds for seconds, _ in processes])),
-        "process_MiB": float(np.median([float(printed[1]) for _, printed in processes])),
-        "score": processes[0][1][0],
-    }
+def measured(distributions, model, image):
+    """Sizes, import, and a process, of each distribution; what takes time in turn."""
+    rows, times = {}, {}
+    for distribution, (python, _) in distributions.items():
+        sizes, versions = json.loads(run(python, SIZES, distribution)[1][0])
+        sizes = {name: size / 2**20 for name, size in sizes.items()}
+        rows[distribution] = {"MiB": sizes, "versions": versions}
+        times[distribution] = {"bare_s": [], "import_s": [], "process_s": [], "process_MiB": []}
+    for _ in range(N_RUNS):
+        for distribution, (python, module) in distributions.items():
+            found = times[distribution]
+            found["bare_s"].append(run(python, "pass")[0])
+            found["import_s"].append(run(python, IMPORT.format(module))[0])
+            seconds, printed = run(python, SCORE.format(module), model, image)
+            found["process_s"].append(seconds)
+            found["process_MiB"].append(float(printed[1]))
+            rows[distribution]["score"] = printed[0]
+    for distribution, found in times.items():
+        rows[distribution] |= {name: float(np.median(values)) for name, values in found.items()}
+    return rows
 
 
 def installed_runtime(folder):
@@ -103,9 +106,12 @@ def main():
         model, image = folder / "model.onnx", folder / "image.npy"
         skanomaly.export_onnx(skanomaly.PaDiM(random_state=0).fit(X), model, X[:4])
         np.save(image, X[:1])
-        light = installed_runtime(folder), "skanomaly-runtime", "skanomaly_runtime"
-        for python, distribution, module in (light, (sys.executable, "skanomaly", "skanomaly")):
-            results[distribution] = measured(str(python), distribution, module, model, image)
+        distributions = {
+            "skanomaly-runtime": (str(installed_runtime(folder)), "skanomaly_runtime"),
+            "skanomaly": (sys.executable, "skanomaly"),
+        }
+        for distribution, row in measured(distributions, model, image).items():
+            results[distribution] = row | {"model_MiB": model.stat().st_size / 2**20}
     write_tables(results.rows, results)
 
 

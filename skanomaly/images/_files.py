@@ -10,6 +10,7 @@ from ..exceptions import InvalidImageError
 from ._conversion import check_convert
 from ._lazy import LazyImages
 from ._listing import image_paths
+from ._preview import preview
 from ._reading import read_image, read_size
 from ._threads import n_threads_of
 
@@ -170,6 +171,9 @@ class ImageFiles(LazyImages):
         shown = ", ".join(repr(path) for path in self.paths[:3])
         convert = "" if self.convert is None else f", convert={self.convert!r}"
         return f"ImageFiles([{shown}{', ...' if len(self) > 3 else ''}]{convert})"
+
+    def _repr_html_(self):
+        return preview(self.paths, self.convert)
 
 
 def _path(path, i):
