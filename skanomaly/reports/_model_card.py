@@ -218,7 +218,7 @@ def _training_data(detector, X):
     if getattr(detector, "n_left_out_", 0):
         found.append(("anomalous images, left out", detector.n_left_out_))
     for name, scores in _validation_scores(detector):
-        found.append((f"normal images that set the threshold{name}", len(scores)))
+        found.append((f"normal images that set the threshold {name}".strip(), len(scores)))
     return table(["", "value"], found) if found else _MISSING
 
 
@@ -227,7 +227,7 @@ def _of_products(detector):
     members = getattr(detector, "fitted_detectors_", None)
     if members is None:
         return [("", detector)]
-    return [(f" of {name}", member) for name, member in zip(detector.products_, members)]
+    return [(f"of {name}", member) for name, member in zip(detector.products_, members)]
 
 
 def _validation_scores(detector):
@@ -242,7 +242,8 @@ def _thresholds(detector):
 
 
 def _threshold(name, detector):
-    said = f"Scores below {detector.offset_:.6g} (`offset_`){escaped(name)} are flagged."
+    of_product = f" {escaped(name)}" if name else ""
+    said = f"Scores below {detector.offset_:.6g} (`offset_`){of_product} are flagged."
     rates = {
         value
         for key, value in _all_parameters(detector).items()
