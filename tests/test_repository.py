@@ -31,7 +31,7 @@ def test_both_distributions_say_the_same_of_themselves():
         assert RUNTIME[key] == PROJECT[key]
     light = {re.split(">=", line)[0]: line for line in RUNTIME["dependencies"]}
     own = {re.split(">=", line)[0]: line for line in PROJECT["dependencies"]}
-    assert all(own[name] == line for name, line in light.items() if name != "protobuf")
+    assert light.items() <= own.items()
     tried = [c for c in PROJECT["classifiers"] if re.fullmatch(r".*Python :: 3\.\d+", c)]
     said = re.findall(r"^\| (3\.\d+) \|.*tests", text("docs/versions.md"), re.MULTILINE)
     assert [c.rpartition(" ")[2] for c in tried] == said
