@@ -91,28 +91,27 @@ def test_files_of_many_kinds(tmp_path, silence):
 
 
 FRESH = """
-import warnings
+import sys, warnings
 warnings.simplefilter("error")
 import numpy as np, skanomaly
+folder = sys.argv[1]
 for name in skanomaly.__all__:
     getattr(skanomaly, name)
 from skanomaly import calibration, datasets, metrics, model_selection, preprocessing, utils
-X = np.load("X.npy")
+X = np.load(f"{folder}/X.npy")
 warnings.filterwarnings("ignore", category=skanomaly.exceptions.ThresholdWarning)
 detector = utils.small_detector(skanomaly.PaDiM).fit(X)
 detector.predict(X)
 warnings.simplefilter("default")  # PyTorch's exporter uses what Python will not have for ever
-skanomaly.export_onnx(detector, "model.onnx", X[:2])
-skanomaly.OnnxDetector("model.onnx").predict(X)
-skanomaly.save(detector, "model")
-skanomaly.load("model").predict(X)
+skanomaly.export_onnx(detector, f"{folder}/model.onnx", X[:2])
+skanomaly.OnnxDetector(f"{folder}/model.onnx").predict(X)
+skanomaly.save(detector, f"{folder}/model")
+skanomaly.load(f"{folder}/model").predict(X)
 """
 
 
 def test_imports_and_a_first_fit_export_and_load_of_a_process(tmp_path):
     """ONNX Runtime and PyTorch speak, if at all, when they are first used."""
     np.save(tmp_path / "X.npy", X)
-    run = subprocess.run(
-        [sys.executable, "-c", FRESH], cwd=tmp_path, capture_output=True, text=True
-    )
+    run = subprocess.run([sys.executable, "-c", FRESH, tmp_path], capture_output=True, text=True)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
