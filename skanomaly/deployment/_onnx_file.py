@@ -2,7 +2,8 @@
 
 ONNX Runtime computes what depends on nothing but constants when it opens a file, so 600
 bytes can ask for gigabytes. A file of `export_onnx` holds nothing of the kind: whatever it
-computes depends on the images, and its constants are stored as they are.
+computes depends on the images, and its constants are stored as they are. What it asks for
+while it scores is estimated where the package onnx is installed, as it always is beside skanomaly.
 """
 
 from __future__ import annotations
@@ -11,24 +12,20 @@ import json
 import math
 import os
 import stat
+from importlib.util import find_spec
 
 import numpy as np
 
 from ..exceptions import ModelFileError
+from ._onnx_sizes import huge_tensor
 
 METADATA_KEY = "skanomaly"
 
-# Of one tensor while an image of `_EXAMPLE_SIDE` is scored: 1 GiB in single precision.
-# Files for one size of images may take more for large ones.
-_MAX_NUMBERS = 2**28
-_MAX_NUMBERS_A_PIXEL = 2**12
-_EXAMPLE_SIDE = 64
 _MAX_BYTES = 2**31  # protocol buffers are shorter
-_DATA = (
-    *("raw_data", "float_data", "int32_data", "int64_data"),
+_NUMBERS = (
+    *("float_data", "int32_data", "int64_data"),
     *("double_data", "uint64_data", "string_data"),
 )
-_STORED = 1024  # numbers above which a constant cannot be the shape of a tensor
 
 # Operators that run others as often as they like, draw numbers, or read files.
 _REFUSED = {
@@ -91,14 +88,16 @@ def check_content(content, name):
     ModelFileError
         If it is not; it says why.
     """
-    import onnx
+    from ._onnx_messages import ModelProto
 
     try:
-        model = onnx.load_from_string(content)
+        model = ModelProto.FromString(content)
         metadata = _metadata(model)
         _check_ends(model, metadata)
         _check_graph(model.graph, set())
-        _check_sizes(model, metadata)
+        del model
+        if find_spec("onnx") is not None and (huge := huge_tensor(content, metadata)):
+            raise _Refused(huge)
     except _Refused as refused:
         raise ModelFileError(f"{name} is no detector that export_onnx writes: {refused}") from None
     except Exception as error:  # what parses and infers shapes raises in many ways
@@ -178,18 +177,18 @@ def _metadata(model):
 
 def _check_ends(model, metadata):
     """What goes in and comes out."""
-    from onnx import TensorProto, helper
+    from ._onnx_messages import ELEMENT_TYPES
 
     size = metadata["size"] or [None, None]
-    pixels = helper.np_dtype_to_tensor_dtype(np.dtype(metadata["input_dtype"]))
+    pixels = ELEMENT_TYPES[metadata["input_dtype"]]
     expected = {
         "input": {
             "images": (pixels, [None, *size, metadata["n_channels"]]),
-            "regions": (TensorProto.BOOL, 3 * [None]),
+            "regions": (ELEMENT_TYPES["bool"], 3 * [None]),
         },
         "output": {
-            "maps": (TensorProto.FLOAT, 3 * [None]),
-            "scores": (TensorProto.FLOAT, [None]),
+            "maps": (ELEMENT_TYPES["float32"], 3 * [None]),
+            "scores": (ELEMENT_TYPES["float32"], [None]),
         },
     }
     for end, values in expected.items():
@@ -234,56 +233,13 @@ def _check_graph(graph, varying):
 
 
 def _check_tensor(tensor):
-    from onnx import TensorProto
+    from ._onnx_messages import EXTERNAL
 
-    if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+    if tensor.data_location == EXTERNAL or tensor.external_data:
         raise _Refused(f"its tensor {tensor.name!r} lies in another file")
-    held = len(tensor.raw_data) or sum(len(getattr(tensor, field)) for field in _DATA[1:])
+    held = len(tensor.raw_data) or sum(len(getattr(tensor, field)) for field in _NUMBERS)
     n_numbers = math.prod(tensor.dims)
     if min(tensor.dims, default=1) < 0 or n_numbers > 2 * held:  # of 4 bits or more
         raise _Refused(
             f"its tensor {tensor.name!r} is of {n_numbers} numbers that it does not hold"
         )
-
-
-def _check_sizes(model, metadata):
-    """That no tensor is huge, as far as shapes can be known without running; empties the model."""
-    import onnx
-
-    side = max(_EXAMPLE_SIDE, metadata["min_image_size"])
-    shape, limit = [1, side, side], _MAX_NUMBERS
-    if metadata["size"] is not None:
-        shape = [1, *metadata["size"]]
-        limit = max(limit, _MAX_NUMBERS_A_PIXEL * math.prod(shape))
-    for value, example in zip(model.graph.input, ([*shape, metadata["n_channels"]], shape)):
-        for dim, n in zip(value.type.tensor_type.shape.dim, example):
-            dim.dim_value = n
-    for graph in _graphs(model.graph):
-        del graph.value_info[:]
-        for tensor in graph.initializer:  # which would be copied several times
-            if math.prod(tensor.dims) > _STORED:
-                for field in _DATA:
-                    tensor.ClearField(field)
-    for value in model.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    # The stored default of the regions is of another shape than the example.
-    kept = [tensor for tensor in model.graph.initializer if tensor.name != "regions"]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    for graph in _graphs(onnx.shape_inference.infer_shapes(model, data_prop=True).graph):
-        for value in [*graph.value_info, *graph.output]:
-            n_numbers = math.prod(dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim)
-            if n_numbers > limit:
-                raise _Refused(
-                    f"for an image of {shape[1]} x {shape[2]} pixels it asks for a tensor of "
-                    f"{n_numbers} numbers"
-                )
-
-
-def _graphs(graph):
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for part in [attribute.g, *attribute.graphs]:
-                if part.node:
-                    yield from _graphs(part)

@@ -12,6 +12,7 @@ from .._process import ONE_AT_A_TIME
 from ..calibration import conformal_p_values, verdicts
 from ..exceptions import InvalidImageError, ModelFileError
 from ..images import ImageDataset, ImageFiles, Regions, stack
+from ._bunch import bunch
 from ._onnx_file import check_content, read_file
 
 # Detectors that have a session, and sessions of the process that a child was forked from:
@@ -78,12 +79,16 @@ class OnnxDetector:
     Notes
     -----
     A file is checked before ONNX Runtime sees it: its metadata are complete, it takes
-    and gives what an exported detector does, it needs no other file, holds no loop,
-    computes nothing from constants alone, and no tensor whose shape can be known is
-    above 1 GiB. That refuses files which are damaged or something else, and those that
-    take memory while they are opened. It does not prove who wrote a file, nor that one
-    made to do harm will not take time and memory while it scores: take files from
-    people you trust, or limit the process.
+    and gives what an exported detector does, it needs no other file, holds no loop and
+    computes nothing from constants alone; where the package onnx is installed, as it
+    always is beside skanomaly, no tensor whose shape can be known is above 1 GiB. That
+    refuses files which are damaged or something else, and those that take memory while
+    they are opened. It does not prove who wrote a file, nor that one made to do harm
+    will not take time and memory while it scores: take files from people you trust, or
+    limit the process.
+
+    The distribution ``skanomaly-runtime`` holds this class alone, as
+    ``skanomaly_runtime.OnnxDetector``, for machines without PyTorch and scikit-learn.
 
     The attributes `batch_size`, `n_threads` and `providers` may be set at any time.
     """
@@ -160,25 +165,20 @@ class OnnxDetector:
             If an image or its region cannot be used, or its map or score is not
             finite; it names the image.
         """
-        from sklearn.utils import Bunch  # whose import takes longer than scoring
-
         maps, scores = zip(*self._found(X, roi))
         scores = np.array(scores)
-        return Bunch(
-            scores=scores, labels=verdicts(scores, self.offset_), maps=stack(maps, len(maps))
-        )
+        labels = verdicts(scores, self.offset_)
+        return bunch(scores=scores, labels=labels, maps=stack(maps, len(maps)))
 
     def stream(self, frames, *, roi=None):
         """Score images one at a time; see `BaseImageDetector.stream`."""
-        from sklearn.utils import Bunch
-
         for i, frame in enumerate(frames):
             try:
                 ((anomaly_map, score),) = self._found([frame], roi)
             except InvalidImageError as error:
                 raise InvalidImageError(error.reason, index=i, path=error.path) from None
             label = int(verdicts(score, self.offset_))
-            yield Bunch(index=i, score=score, label=label, map=anomaly_map)
+            yield bunch(index=i, score=score, label=label, map=anomaly_map)
 
     def _found(self, X, roi):
         """Yield map and score of each image."""

@@ -27,6 +27,7 @@ from ._lazy import LazyImages
 from ._reading import read_size
 from ._resizing import as_pixels, seen_pixels
 from ._spill import TensorFile
+from ._threads import n_threads_of
 
 # Images or features above this live in a file instead of in memory.
 MAX_BYTES_IN_MEMORY = 2**32
@@ -290,9 +291,7 @@ class ImageDataset:
 
     def _read_ahead(self, read, batch_size, n_jobs=None):
         """Yield what `read` gives for each image, while others are read."""
-        from joblib import effective_n_jobs
-
-        n_threads = effective_n_jobs(n_jobs)
+        n_threads = n_threads_of(n_jobs)
         with ThreadPoolExecutor(n_threads) as pool:
             pending, n_ahead = deque(), n_threads
             try:

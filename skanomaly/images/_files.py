@@ -10,7 +10,9 @@ from ..exceptions import InvalidImageError
 from ._conversion import check_convert
 from ._lazy import LazyImages
 from ._listing import image_paths
+from ._preview import preview
 from ._reading import read_image, read_size
+from ._threads import n_threads_of
 
 
 class ImageFiles(LazyImages):
@@ -113,9 +115,7 @@ class ImageFiles(LazyImages):
         """
         from concurrent.futures import ThreadPoolExecutor
 
-        from joblib import effective_n_jobs
-
-        with ThreadPoolExecutor(effective_n_jobs(n_jobs)) as pool:
+        with ThreadPoolExecutor(n_threads_of(n_jobs)) as pool:
             errors = list(pool.map(self._error_of, range(len(self))))
         chosen = [i for i, error in enumerate(errors) if error is None]
         return self[chosen], [error for error in errors if error is not None]
@@ -171,6 +171,9 @@ class ImageFiles(LazyImages):
         shown = ", ".join(repr(path) for path in self.paths[:3])
         convert = "" if self.convert is None else f", convert={self.convert!r}"
         return f"ImageFiles([{shown}{', ...' if len(self) > 3 else ''}]{convert})"
+
+    def _repr_html_(self):
+        return preview(self.paths, self.convert)
 
 
 def _path(path, i):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import struct
+import threading
 
 import numpy as np
 from PIL import Image
@@ -20,6 +22,33 @@ _PHOTOMETRIC = {0: "grey with white as 0", 3: "a palette", 5: "CMYK", 6: "YCbCr"
 
 # Grey TIFF files by (sample format, bits) that Pillow gives as another dtype of as many bits.
 _SAME_BITS = {(1, 32): np.uint32, (2, 8): np.int8}
+
+_opening = threading.local()
+
+
+def opened_quietly(file):
+    """As `PIL.Image.open`, without what Pillow logs of TIFF files that others read, or none does.
+
+    Without a handler it would stand on the standard error; what is wrong is raised anyway.
+
+    Parameters
+    ----------
+    file : str, path-like or binary file object
+
+    Returns
+    -------
+    PIL image
+    """
+    _opening.quietly = True
+    try:
+        return Image.open(file)
+    finally:
+        _opening.quietly = False
+
+
+logging.getLogger("PIL.TiffImagePlugin").addFilter(
+    lambda record: not getattr(_opening, "quietly", False)
+)
 
 
 def check_single_frame(image):
@@ -140,8 +169,13 @@ def read_tiff(content):
     orientation : int
         1 to 8, as EXIF has it; not applied.
     """
-    import tifffile
-
+    try:
+        import tifffile
+    except ImportError:
+        raise InvalidImageError(
+            "the file is TIFF of a kind that Pillow does not read in full; install tifffile, which "
+            "does, or save it with 8 bits a channel, or as a grey image a channel"
+        ) from None
     with tifffile.TiffFile(io.BytesIO(content)) as tiff:
         if len(tiff.pages) > 1:
             raise InvalidImageError(several(len(tiff.pages), "pages"))

@@ -15,6 +15,7 @@ from ._formats import (
     as_stored_in_tiff,
     check_single_frame,
     is_tiff,
+    opened_quietly,
     oriented,
     read_in_full,
     read_tiff,
@@ -90,7 +91,7 @@ def _read(file, look):
     path, content = _opened(file)
     try:
         try:
-            with Image.open(path if content is None else io.BytesIO(content)) as image:
+            with opened_quietly(path if content is None else io.BytesIO(content)) as image:
                 check_pixel_count(image)
                 return look(image, lambda: _content(path) if content is None else content)
         except Image.UnidentifiedImageError:

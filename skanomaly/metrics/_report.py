@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._atomic import replaced
+from .._markdown import escaped, table
 
 # The others of a group are in the records; a wider table would not fit a terminal.
 _SHOWN_BY_GROUP = ("image_roc_auc", "pixel_roc_auc", "aupro", "aupimo", "detection_rate", "found")
@@ -148,15 +149,27 @@ class EvaluationReport:
             ) from error
         return pd.DataFrame(self.to_records())
 
+    def to_markdown(self):
+        """The tables that it prints as, in Markdown.
+
+        Returns
+        -------
+        str
+        """
+        return "\n\n".join(
+            f"{escaped(caption)}\n\n{table(header, lines)}"
+            for caption, (header, *lines) in self._tables()
+        )
+
     def __str__(self):
         return "\n\n".join(
-            "\n".join([caption, *_aligned(table)]) for caption, table in self._tables()
+            "\n".join([caption, *_aligned(cells)]) for caption, cells in self._tables()
         )
 
     __repr__ = __str__
 
     def _repr_html_(self):
-        return "".join(_html_table(caption, *table) for caption, table in self._tables())
+        return "".join(_html_table(caption, *cells) for caption, cells in self._tables())
 
     def _tables(self):
         """(caption, lines of cells), of all images first, then of each kind of group."""
@@ -216,12 +229,12 @@ def _cell(value):
     return "undefined" if np.isnan(value) else f"{value:.3f}"
 
 
-def _aligned(table):
-    widths = [max(map(len, column)) for column in zip(*table)]
+def _aligned(cells):
+    widths = [max(map(len, column)) for column in zip(*cells)]
     return [
         "  ".join(
             cell.ljust(width) if i == 0 else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths))
         ).rstrip()
-        for line in table
+        for line in cells
     ]
