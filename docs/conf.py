@@ -42,26 +42,10 @@ myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "attrs_inline"
 myst_fence_as_directive = ["math"]
 myst_heading_anchors = 4
 
-autosummary_generate = True
+autosummary_generate = False  # generated_pages writes them
 autodoc_typehints = "none"
 autodoc_member_order = "groupwise"
 numpydoc_show_class_members = False
-numpydoc_validation_checks = {
-    "GL03",
-    "GL06",
-    "GL07",
-    "GL08",
-    "GL10",
-    "SS01",
-    "SS03",
-    "SS04",
-    "PR02",
-    "PR05",
-    "PR07",
-    "RT03",
-    "YD01",
-}
-numpydoc_validation_exclude = {r"\.__", r"\._"}
 
 sphinx_gallery_conf = {
     "examples_dirs": "examples",

@@ -128,13 +128,15 @@ def _page_of(module, name):
 
 def _note_on(value):
     """What an object that is neither class nor function, such as a scorer, says of itself."""
-    return [inspect.getdoc(value), ""] if type(value).__module__.startswith("skanomaly") else []
+    if not type(value).__module__.startswith("skanomaly."):
+        return []
+    return [f"It is ``{value!r}``.", ""]
 
 
 def _members(cls, name):
     if issubclass(cls, tuple):
         return ["   :members:", "   :undoc-members:", ""]
-    methods = [m for m in sorted(dir(cls)) if not m.startswith("_") and _is_documented(cls, m)]
+    methods = [m for m in sorted(dir(cls)) if not m.startswith("_") and is_documented(cls, m)]
     if not methods:
         return [""]
     return [
@@ -151,7 +153,7 @@ def _members(cls, name):
     ]
 
 
-def _is_documented(cls, name):
+def is_documented(cls, name):
     """Whether the package itself says something of a method, beside what others' bases say."""
     found = inspect.getattr_static(cls, name)
     function = getattr(found, "fget", None) or getattr(found, "__func__", found)
@@ -177,11 +179,13 @@ _import = importlib.import_module
 
 def copied_pages():
     """Text of each page that is a Markdown file beside docs/, by its path below docs/."""
-    return {
+    pages = {
         page: _with_links(source, page, (ROOT / source).read_text(encoding="utf-8"))
         for source, page in _pages_beside().items()
         if source != "README.md"
     }
+    pages["measurements/index.md"] += "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
+    return pages
 
 
 def _pages_beside():

@@ -19,6 +19,8 @@ FULL_NAMES = {
     for name in names
     if _TIMES[name] == 1
 }
+# Without intersphinx, whose inventories a build would have to download.
+SKLEARN = "https://scikit-learn.org/stable/modules/generated/{}.html"
 
 
 def setup(app):
@@ -63,6 +65,8 @@ def _found_by_short_name(app, env, node, contnode):
     """What a single-backtick name means that is public elsewhere; else it is code."""
     if node.get("refdomain") != "py" or node["reftype"] != "obj":
         return None
+    if re.fullmatch(r"sklearn\.(\w+\.)*\w+", node["reftarget"]):
+        return nodes.reference("", "", contnode, refuri=SKLEARN.format(node["reftarget"]))
     first, _, rest = node["reftarget"].removeprefix("skanomaly.").partition(".")
     full = FULL_NAMES.get(first)
     objects = env.domains.python_domain.objects
