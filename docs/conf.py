@@ -58,6 +58,7 @@ sphinx_gallery_conf = {
     "only_warn_on_example_error": False,
     "image_scrapers": ("matplotlib",),
     "remove_config_comments": True,
+    "capture_repr": ("_repr_html_",),
     "show_memory": False,
     "show_signature": False,
     "write_computation_times": False,

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from public_names import documented_names, offered_elsewhere
 
-import skanomaly
 from skanomaly._public import public_classes
 from skanomaly._site import REFERENCE
 from skanomaly.utils import all_detectors
@@ -215,4 +214,3 @@ def _link_to_pages(app, docname, source):
     path = Path(app.srcdir) / page
     if path.exists() and docname.split("/")[0] not in ("measurements", "project", "gallery"):
         source[0] = _with_links(f"docs/{page}", page, source[0])
-

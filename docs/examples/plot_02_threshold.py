@@ -45,7 +45,9 @@ low, high = np.array([false_alarm_interval(int(n), rate) for n in numbers]).T
 figure, ax = plt.subplots(figsize=(7, 3.6))
 ax.fill_between(numbers, 100 * low, 100 * high, alpha=0.3)
 ax.axhline(100 * rate, color="black", linewidth=1)
-ax.set(xscale="log", xlabel="normal images that set the threshold", ylabel="% of good parts flagged")
+ax.set(
+    xscale="log", xlabel="normal images that set the threshold", ylabel="% of good parts flagged"
+)
 ax.set(title=f"95 % of thresholds for {rate:.0%} flag this share", ylim=(0, None))
 ax.set_xticks(numbers, numbers)
 ax.minorticks_off()

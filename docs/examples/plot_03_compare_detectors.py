@@ -39,9 +39,10 @@ for detector in detectors:
 # %%
 # The curves behind AUPRO:
 
-figure, ax = plt.subplots(figsize=(6, 4))
+figure, ax = plt.subplots(figsize=(7.5, 4.5))
 for name, of_detector in found.items():
     PROCurveDisplay.from_predictions(test.masks, of_detector.maps, name=name, ax=ax)
+ax.legend(loc="lower right")
 
 # %%
 # One image of each type of defect, and maps in units of each detector's threshold: what is red is

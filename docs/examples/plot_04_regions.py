@@ -13,8 +13,8 @@ from skanomaly import SubspaceAD, find_regions
 from skanomaly.datasets import make_texture_defects
 from skanomaly.plotting import AnomalyMapDisplay
 
-train = make_texture_defects("brick", n_normal=60, random_state=0)
-test = make_texture_defects("brick", split="test", n_normal=20, n_defective=60, random_state=1)
+train = make_texture_defects("brick", n_normal=40, random_state=0)
+test = make_texture_defects("brick", split="test", n_normal=10, n_defective=48, random_state=1)
 detector = SubspaceAD(image_size=128, random_state=0).fit(train.images)
 found = detector.detect(test.images)
 

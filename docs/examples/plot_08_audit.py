@@ -16,7 +16,11 @@ from skanomaly import audit_images
 from skanomaly.datasets import make_texture_defects
 
 made = make_texture_defects(
-    "brick", n_normal=44, n_defective=3, defect_types=["crack", "missing", "foreign"], random_state=0
+    "brick",
+    n_normal=44,
+    n_defective=3,
+    defect_types=["crack", "missing", "foreign"],
+    random_state=0,
 )
 dark = (0.4 * made.images[6]).astype(np.uint8)
 X = [*made.images, made.images[5], dark]
@@ -29,21 +33,23 @@ audit = audit_images(X, random_state=0)
 print(audit)
 
 # %%
-# The most suspicious ones, with what is said of them. Nothing is removed: that is yours to do.
+# Those that are flagged, with what is said of them, and then the oddest of the others. Nothing is
+# removed: that is yours to do.
 # ``audit.to_html("audit.html")`` writes a page of all of them.
 
 figure, axes = plt.subplots(2, 4, figsize=(9, 5))
-for ax, i in zip(axes.flat, audit.order):
+flagged_first = sorted(audit.order, key=lambda i: not audit.flagged[i])
+for ax, i in zip(axes.flat, flagged_first):
     ax.imshow(Image.open(io.BytesIO(audit.thumbnails[i])), cmap="gray")
     flags = [name for name, of_images in audit.flags.items() if of_images[i]]
-    ax.set_title(f"{i}: {', '.join(flags) or 'nothing'}", color="#c0392b" if flags else "black")
+    ax.set_title(f"{i}: {', '.join(flags) or 'no flag'}", color="#c0392b" if flags else "black")
     ax.set_axis_off()
 
 # %%
 # Scores of all, in robust deviations below the others'. What lies beyond the line is called
 # anomalous.
 
-deviations = audit.deviations["score"]
+deviations = audit.deviations["scores"]
 figure, ax = plt.subplots(figsize=(7, 3.2))
 ax.stem(np.sort(deviations), basefmt=" ")
 ax.axhline(-3.5, color="#c0392b", linewidth=1)

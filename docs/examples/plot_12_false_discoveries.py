@@ -25,12 +25,15 @@ detector = SubspaceAD(image_size=64, random_state=0).fit(learnt, X_val=setting)
 
 p_values = detector.p_values(new)
 figure, ax = plt.subplots(figsize=(7, 3.2))
-ax.hist([p_values[~is_defect], p_values[is_defect]], bins=25, stacked=True, label=["good", "defect"])
+ax.hist(
+    [p_values[~is_defect], p_values[is_defect]], bins=25, stacked=True, label=["good", "defect"]
+)
 ax.set(xlabel="p-value", ylabel="images")
 ax.legend()
 
 # %%
-# By the threshold for 5 % and by ``select`` for 20 %:
+# By the threshold for 5 % and by ``select`` for 20 %, which holds on average over batches: a single
+# one may have rather more, or fewer.
 
 by_threshold = p_values <= 0.05
 by_select = select(p_values, fdr=0.2, n_reference=600)

@@ -154,11 +154,15 @@ def test_links_lead_to_files_and_headings_as_on_a_code_host(path):
 
 
 def test_links_to_files_beside_docs_lead_to_their_pages(tmp_path):
-    text = "[a](../benchmarks/results/accuracy.md#x) [b](thresholds.md) [c](https://a.b/c.md) [d](#e)"
+    text = (
+        "[a](../benchmarks/results/accuracy.md#x) [b](thresholds.md) [c](https://a.b/c.md) [d](#e)"
+    )
     found = generated_pages._with_links("docs/choosing.md", "choosing.md", text)
     assert found == text.replace("../benchmarks/results/accuracy.md", "measurements/accuracy.md")
     found = generated_pages._with_links(
-        "benchmarks/README.md", "measurements/index.md", "[a](results/costs.md) [b](../docs/images.md)"
+        "benchmarks/README.md",
+        "measurements/index.md",
+        "[a](results/costs.md) [b](../docs/images.md)",
     )
     assert found == "[a](costs.md) [b](../images.md)"
 
@@ -179,6 +183,8 @@ def test_an_example_has_a_title_a_picture_and_needs_no_download(path):
     assert re.search(r"plt\.subplots|Display\.from_|plot_sheet\(", text)
     assert not re.search(r"load_mvtec_ad|load_visa|load_one_class|fetch_\w+\(|https?:", text)
     assert "random_state=0" in text
-    for module, names in re.findall(r"^from (skanomaly[\w.]*) import \(?([\w, \n]+)\)?$", text, re.M):
+    for module, names in re.findall(
+        r"^from (skanomaly[\w.]*) import \(?([\w, \n]+)\)?$", text, re.M
+    ):
         for name in filter(None, re.split(r"[,\s]+", names)):
             assert hasattr(importlib.import_module(module), name)
