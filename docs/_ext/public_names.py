@@ -59,6 +59,6 @@ def offered_elsewhere(module):
     here = importlib.import_module(module)
     for name in offered(here):
         for other, names in documented.items():
-            if other != module and name in names:
-                if getattr(importlib.import_module(other), name) is getattr(here, name):
-                    yield f"{other}.{name}"
+            is_there = other != module and name in names
+            if is_there and getattr(importlib.import_module(other), name) is getattr(here, name):
+                yield f"{other}.{name}"

@@ -4,8 +4,8 @@ A first detector
 
 Fit on images of good parts, and see what is found in others.
 
-Images are crops of a photograph of a brick wall. Those to learn from come from its left part, those to
-test with from the rest, some of them with a drawn defect.
+Images are crops of a photograph of a brick wall. Those to learn from come from its left part,
+those to test with from the rest, some of them with a drawn defect.
 """
 
 import numpy as np
@@ -20,8 +20,8 @@ test = make_texture_defects(
 )
 
 # %%
-# :func:`~skanomaly.make_ensemble` joins a memory of pretrained features, a subspace of them and the
-# local contrast of the pixels. None of the three needs training, so that this takes seconds.
+# :func:`~skanomaly.make_ensemble` joins a memory of pretrained features, a subspace of them and
+# the local contrast of the pixels. None of the three needs training, so that this takes seconds.
 
 detector = make_ensemble(image_size=96, random_state=0).fit(train.images)
 found = detector.detect(test.images)
@@ -29,8 +29,8 @@ print(f"flagged: {np.mean(found.labels[test.target == 1] == -1):.0%} of the good
 print(f"         {np.mean(found.labels[test.target == -1] == -1):.0%} of the defective ones")
 
 # %%
-# Colours turn red at the detector's own threshold, on one scale for all images, so that a good part
-# does not glow. Blue outlines are the true defects, boxes what is found.
+# Colours turn red at the detector's own threshold, on one scale for all images, so that a good
+# part does not glow. Blue outlines are the true defects, boxes what is found.
 
 shown = [0, *(np.flatnonzero(test.defect_types == kind)[0] for kind in ("crack", "foreign"))]
 AnomalyMapDisplay.from_estimator(detector, test.images[shown], test.masks[shown], regions=True)

@@ -2,8 +2,8 @@
 Choose a threshold, and what it can promise
 ===========================================
 
-``false_alarm_rate`` is the share of *new* good parts that may be flagged. It holds on average; what
-one threshold does depends on how many good images have set it.
+``false_alarm_rate`` is the share of *new* good parts that may be flagged. It holds on average;
+what one threshold does depends on how many good images have set it.
 """
 
 import matplotlib.pyplot as plt
@@ -20,8 +20,8 @@ new, y = data.images[160:], data.target[160:]
 detector = SubspaceAD(image_size=64, random_state=0).fit(learnt, X_val=setting)
 
 # %%
-# The fit above learns from 60 images and sets the threshold by 100 others; 200 more good ones are new
-# to it. Another rate needs no new fit: ``calibrate`` takes the scores that were kept.
+# The fit above learns from 60 images and sets the threshold by 100 others; 200 more good ones are
+# new to it. Another rate needs no new fit: ``calibrate`` takes the scores that were kept.
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
 for rate, ax in zip((0.01, 0.2), axes):
@@ -35,9 +35,9 @@ for rate, ax in zip((0.01, 0.2), axes):
     )
 
 # %%
-# How far may the share of good parts that are flagged, in the long run, be from what was asked? The
-# answer needs no assumption on scores but that images go on to be alike. The band has 95 % of all
-# sets of images that may set the threshold in it.
+# How far may the share of good parts that are flagged, in the long run, be from what was asked?
+# The answer needs no assumption on scores but that images go on to be alike. The band has 95 % of
+# all sets of images that may set the threshold in it.
 
 rate, numbers = 0.05, np.array([20, 30, 50, 100, 200, 500, 1000, 2000])
 low, high = np.array([false_alarm_interval(int(n), rate) for n in numbers]).T

@@ -2,8 +2,8 @@
 Where the defects are, and how large
 ====================================
 
-A map says how anomalous each pixel is. :func:`~skanomaly.find_regions` makes a table of it: a box, a
-place, an area for whatever lies above the threshold.
+A map says how anomalous each pixel is. :func:`~skanomaly.find_regions` makes a table of it: a box,
+a place, an area for whatever lies above the threshold.
 """
 
 import matplotlib.pyplot as plt
@@ -36,9 +36,9 @@ shown = [np.flatnonzero(test.defect_types == kind)[0] for kind in ("crack", "spo
 AnomalyMapDisplay.from_estimator(detector, test.images[shown], test.masks[shown], regions=True)
 
 # %%
-# A map is smoothed and its network sees in cells of several pixels, so that a region is larger than
-# a small defect and, where the rim of a large one is faint, smaller. Its area is good for sorting, not
-# for measuring.
+# A map is smoothed and its network sees in cells of several pixels, so that a region is larger
+# than a small defect and, where the rim of a large one is faint, smaller. Its area is good for
+# sorting, not for measuring.
 
 true_areas = test.masks.sum(axis=(1, 2))
 areas = np.bincount(regions.image, weights=regions.area, minlength=len(test.images))

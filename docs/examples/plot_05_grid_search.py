@@ -33,8 +33,8 @@ for i, ax in enumerate(axes):
     ax.set_axis_off()
 
 # %%
-# :class:`~skanomaly.model_selection.NormalKFold` trains on normal images alone and tests on those left
-# out, and on the anomalous ones. ``"passthrough"`` is the pipeline without its first step.
+# :class:`~skanomaly.model_selection.NormalKFold` trains on normal images alone and tests on those
+# left out, and on the anomalous ones. ``"passthrough"`` is the pipeline without its first step.
 
 pipeline = Pipeline(
     [

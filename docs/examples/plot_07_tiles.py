@@ -3,8 +3,8 @@ Large images in tiles
 =====================
 
 A network sees images of a few hundred pixels. A defect of a few pixels in a large image is gone
-when the image has been shrunk to that; :class:`~skanomaly.TiledDetector` lets a detector see the image
-in pieces of its own resolution.
+when the image has been shrunk to that; :class:`~skanomaly.TiledDetector` lets a detector see the
+image in pieces of its own resolution.
 """
 
 import numpy as np
@@ -45,8 +45,8 @@ for name, detector in detectors.items():
     print(f"{np.sum(detector.predict(good) == -1)} of 10 good ones")
 
 # %%
-# An image in which only the tiles find the hole, shrunk and in tiles. Maps have the size of the image, and
-# their colours turn at each detector's threshold.
+# An image in which only the tiles find the hole, shrunk and in tiles. Maps have the size of the
+# image, and their colours turn at each detector's threshold.
 
 i = int(np.argmax(found["in tiles"] & ~found["shrunk"]))
 for detector in detectors.values():

@@ -2,8 +2,8 @@
 Look at training images before they are learnt from
 ===================================================
 
-A defect among the training images passes for normal afterwards.
-:func:`~skanomaly.audit_images` ranks images by how little they belong to the others, and says why.
+A defect among the training images passes for normal afterwards. :func:`~skanomaly.audit_images`
+ranks images by how little they belong to the others, and says why.
 """
 
 import io
@@ -26,16 +26,15 @@ dark = (0.4 * made.images[6]).astype(np.uint8)
 X = [*made.images, made.images[5], dark]
 
 # %%
-# Among 44 good images are three with a defect, one that is there twice, and a dark one. Each image is
-# scored by what has not learnt from it.
+# Among 44 good images are three with a defect, one that is there twice, and a dark one. Each image
+# is scored by what has not learnt from it.
 
 audit = audit_images(X, random_state=0)
 print(audit)
 
 # %%
 # Those that are flagged, with what is said of them, and then the oddest of the others. Nothing is
-# removed: that is yours to do.
-# ``audit.to_html("audit.html")`` writes a page of all of them.
+# removed: that is yours to do. ``audit.to_html("audit.html")`` writes a page of all of them.
 
 figure, axes = plt.subplots(2, 4, figsize=(9, 5))
 flagged_first = sorted(audit.order, key=lambda i: not audit.flagged[i])

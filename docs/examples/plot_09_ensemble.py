@@ -2,8 +2,8 @@
 An ensemble sees what no member sees
 ====================================
 
-Members of an :class:`~skanomaly.EnsembleDetector` see an image once, are brought to one scale by the
-maps of normal images, and are joined. Each has a name, by which its parameters are reached.
+Members of an :class:`~skanomaly.EnsembleDetector` see an image once, are brought to one scale by
+the maps of normal images, and are joined. Each has a name, by which its parameters are reached.
 """
 
 import matplotlib.pyplot as plt

@@ -2,9 +2,9 @@
 Artificial defects
 ==================
 
-:class:`~skanomaly.synthesis.DefectGenerator` draws defects onto images of good parts: to train with, to
-choose a detector by, to see what a method reacts to. They are not real ones, and figures on them are
-no promise.
+:class:`~skanomaly.synthesis.DefectGenerator` draws defects onto images of good parts: to train
+with, to choose a detector by, to see what a method reacts to. They are not real ones, and figures
+on them are no promise.
 """
 
 import matplotlib.pyplot as plt

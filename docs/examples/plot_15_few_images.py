@@ -2,8 +2,8 @@
 Few images of good parts
 ========================
 
-How many good images does it take? Two questions in one: how many to rank images, and how many for a
-verdict that can be trusted.
+How many good images does it take? Two questions in one: how many to rank images, and how many for
+a verdict that can be trusted.
 """
 
 import matplotlib.pyplot as plt
@@ -17,8 +17,8 @@ data = make_texture_defects("brick", n_normal=140, n_defective=60, image_size=64
 X, new, y = data.images[:80], data.images[80:], data.target[80:]
 
 # %%
-# Three draws of each number. Of so few none is given away: shares of them are scored in turn by what
-# has not seen them, and then all are learnt from.
+# Three draws of each number. Of so few none is given away: shares of them are scored in turn by
+# what has not seen them, and then all are learnt from.
 
 rng, found = np.random.default_rng(0), {}
 for n in (1, 2, 4, 8, 16, 32):
@@ -46,13 +46,11 @@ axes[1].axhline(5, color="gray", linewidth=1, linestyle=":", label="asked")
 axes[1].legend()
 
 # %%
-# The ranking is there early. The threshold is not: from one image nobody can know how others differ.
-# Rank by :meth:`~skanomaly.PatchCore.score_samples` until more images are there, then let
+# The ranking is there early. The threshold is not: from one image nobody can know how others
+# differ. Rank by :meth:`~skanomaly.PatchCore.score_samples` until more images are there, then let
 # :meth:`~skanomaly.PatchCore.calibrate` set it.
 
 one = PatchCore(image_size=64, coreset=200, random_state=0).fit(X[:1])
 before = np.mean(one.predict(new)[y == 1] == -1)
 after = np.mean(one.calibrate(X[20:80]).predict(new)[y == 1] == -1)
-print(
-    f"good parts flagged: {before:.0%} after a fit on one image, {after:.0%} after calibrate with 60"
-)
+print(f"good parts flagged: {before:.0%} after a fit on one image, {after:.0%} after calibrate")

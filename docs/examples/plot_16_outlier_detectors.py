@@ -2,8 +2,9 @@
 Any outlier detector of scikit-learn's, on images
 =================================================
 
-:class:`~skanomaly.FeatureOutlierDetector` gives pretrained features of patches to any estimator that has
-``score_samples``, and makes maps and a threshold of what it says. PyOD's detectors do as well.
+:class:`~skanomaly.FeatureOutlierDetector` gives pretrained features of patches to any estimator
+that has ``score_samples``, and makes maps and a threshold of what it says. PyOD's detectors do as
+well.
 """
 
 import matplotlib.pyplot as plt

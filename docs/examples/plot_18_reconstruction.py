@@ -2,8 +2,8 @@
 What a network gives back
 =========================
 
-:class:`~skanomaly.SelfSupervisedAE` is trained to take drawn defects out of images. What it changes in a
-new image is the map.
+:class:`~skanomaly.SelfSupervisedAE` is trained to take drawn defects out of images. What it
+changes in a new image is the map.
 """
 
 import matplotlib.pyplot as plt

@@ -2,8 +2,8 @@
 Rows of a table that are images
 ===============================
 
-scikit-learn's digits come as rows of 64 numbers. :class:`~skanomaly.FlattenedImages` lets a detector of
-images take them, as one of scikit-learn's own outlier detectors would.
+scikit-learn's digits come as rows of 64 numbers. :class:`~skanomaly.FlattenedImages` lets a
+detector of images take them, as one of scikit-learn's own outlier detectors would.
 """
 
 import matplotlib.pyplot as plt
@@ -40,8 +40,8 @@ for name, values in aurocs.items():
     print(f"{name:16s}", *(f"{value:.3f}" for value in values))
 
 # %%
-# Of the last one, the eights: what is found the most normal and the most anomalous, by the memory of
-# patches.
+# Of the last one, the eights: what is found the most normal and the most anomalous, by the memory
+# of patches.
 
 order = rows[np.argsort(scores)]
 figure, axes = plt.subplots(2, 8, figsize=(9, 2.8))
