@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from skanomaly import PatchCore
+from skanomaly import SubspaceAD
 from skanomaly.datasets import make_texture_defects
 
 data = make_texture_defects("brick", n_normal=140, n_defective=60, image_size=64, random_state=0)
@@ -25,7 +25,7 @@ for n in (1, 2, 4, 8, 16, 32):
     found[n] = []
     for _ in range(3):
         few = X[rng.choice(len(X), n, replace=False)]
-        detector = PatchCore(image_size=64, coreset=200, random_state=0).fit(few)
+        detector = SubspaceAD(image_size=64, random_state=0).fit(few)
         scores = detector.score_samples(new)
         alarms = np.mean(scores[y == 1] < detector.offset_)
         found[n].append((roc_auc_score(y, scores), alarms))
@@ -47,10 +47,10 @@ axes[1].legend()
 
 # %%
 # The ranking is there early. The threshold is not: from one image nobody can know how others
-# differ. Rank by :meth:`~skanomaly.PatchCore.score_samples` until more images are there, then let
-# :meth:`~skanomaly.PatchCore.calibrate` set it.
+# differ. Rank by :meth:`~skanomaly.SubspaceAD.score_samples` until more images are there, then let
+# :meth:`~skanomaly.SubspaceAD.calibrate` set it.
 
-one = PatchCore(image_size=64, coreset=200, random_state=0).fit(X[:1])
+one = SubspaceAD(image_size=64, random_state=0).fit(X[:1])
 before = np.mean(one.predict(new)[y == 1] == -1)
 after = np.mean(one.calibrate(X[20:80]).predict(new)[y == 1] == -1)
 print(f"good parts flagged: {before:.0%} after a fit on one image, {after:.0%} after calibrate")

@@ -26,7 +26,7 @@ test = make_texture_defects(
     "brick", split="test", n_normal=24, n_defective=24, image_size=96, random_state=0
 )
 estimators = {
-    "IsolationForest": IsolationForest(50, random_state=0),
+    "IsolationForest": IsolationForest(n_estimators=50, random_state=0),
     "PCA": make_pipeline(StandardScaler(), PCA(0.95)),
     "GaussianMixture": make_pipeline(
         StandardScaler(), GaussianMixture(2, reg_covar=0.01, random_state=0)
