@@ -112,7 +112,7 @@ def _module_page(module, groups):
 
 def _page_of(module, name):
     value = getattr(_import(module), name)
-    lines = [_title(f"{module}.{name}", "="), f".. currentmodule:: {module}\n"]
+    lines = [_title(name, "="), f".. currentmodule:: {module}\n"]
     if not (inspect.isclass(value) or inspect.isfunction(value)):
         lines += [f".. autodata:: {name}", "   :no-value:", "", *_note_on(value)]
     elif inspect.isfunction(value):

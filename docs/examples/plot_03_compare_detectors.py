@@ -6,6 +6,7 @@ Three detectors on the same images: the difference of a pixel from its surroundi
 nothing, a subspace of pretrained features and a memory of them.
 """
 
+# sphinx_gallery_thumbnail_number = 2
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.metrics import roc_auc_score

@@ -9,6 +9,7 @@ Such a search needs images of defects. Where there are none, defects can be draw
 (:func:`~skanomaly.model_selection.recommend`).
 """
 
+# sphinx_gallery_thumbnail_number = 2
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.model_selection import GridSearchCV

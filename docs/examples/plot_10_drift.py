@@ -24,7 +24,7 @@ images = (X[160:] * light[:, None, None]).astype(np.uint8)
 scores = detector.score_samples(images)
 monitor = DriftMonitor(detector, window=50, random_state=0).fit(X[60:160])
 evidence = [monitor.update(s, image).log_evidence for s, image in zip(scores, images)]
-print(monitor.summary())
+print(monitor.summary().replace(". ", ".\n"))
 
 # %%
 # The promise: if nothing changes, the probability that there is *ever* an alarm is at most

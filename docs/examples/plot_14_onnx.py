@@ -6,6 +6,7 @@ Serve it without PyTorch
 :class:`~skanomaly.OnnxDetector` runs it, with ONNX Runtime and no PyTorch.
 """
 
+# sphinx_gallery_thumbnail_number = 2
 import tempfile
 import time
 from pathlib import Path

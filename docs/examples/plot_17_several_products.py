@@ -6,6 +6,7 @@ One set of images, and a column that says which part each shows.
 :class:`~skanomaly.MultiProductDetector` fits a detector for each, and judges each image by its own.
 """
 
+# sphinx_gallery_thumbnail_number = 2
 import matplotlib.pyplot as plt
 import numpy as np
 
