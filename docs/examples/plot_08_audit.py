@@ -39,7 +39,7 @@ print(audit)
 figure, axes = plt.subplots(2, 4, figsize=(9, 5))
 flagged_first = sorted(audit.order, key=lambda i: not audit.flagged[i])
 for ax, i in zip(axes.flat, flagged_first):
-    ax.imshow(Image.open(io.BytesIO(audit.thumbnails[i])), cmap="gray")
+    ax.imshow(Image.open(io.BytesIO(audit.thumbnails[i])), cmap="gray", vmin=0, vmax=255)
     flags = [name for name, of_images in audit.flags.items() if of_images[i]]
     ax.set_title(f"{i}: {', '.join(flags) or 'no flag'}", color="#c0392b" if flags else "black")
     ax.set_axis_off()
