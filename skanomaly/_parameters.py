@@ -30,6 +30,8 @@ from typing import Any, dataclass_transform
 
 import numpy as np
 
+from ._site import DocumentedOnSite
+
 _SECTIONS = ("Parameters", "Attributes")
 
 
@@ -60,7 +62,7 @@ def parameter(default=MISSING, *constraints, kw_only=True, affects=None) -> Any:
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False)
-class DeclaredParameters:
+class DeclaredParameters(DocumentedOnSite):
     """Gives a class an ``__init__``, constraints and a docstring of all its parameters.
 
     A parameter is an annotated class attribute, as in a dataclass. A subclass inherits it, may

@@ -17,6 +17,7 @@ STOREYS = [
         "_version",
         "_public",
         "_sklearn",
+        "_site",
         "_atomic",
         "_console",
         "_process",

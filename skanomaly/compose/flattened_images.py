@@ -72,7 +72,7 @@ class FlattenedImages(
         Threshold on `score_samples`: what lies below is anomalous.
     n_features_in_ : int
         Columns seen in `fit`.
-    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+    feature_names_in_ : ndarray of str, shape (n_columns,)
         Their names, if `fit` saw a data frame with names.
 
     Examples

@@ -88,17 +88,22 @@ def load_image_folder(
     Returns
     -------
     Bunch
-        images : ImageFiles of length n, not read yet, sorted by path
-        target : ndarray of int, shape (n,); +1 normal, -1 anomalous
-        masks : True where the defect is; ndarray of bool (n, H, W), a list of
-            (H, W) arrays where sizes differ; None for images with defects without
-            a folder of masks
-        defect_types : ndarray of str, shape (n,); "good" for normal images, the
-            folder's name for others
-        filenames : list of str, relative to `root`, with "/"
-        left_out : dict, why each file or folder (its name ends in "/") that belongs
-            to no other split was not taken, by its name relative to `root`
+        images : ImageFiles
+            Of length n, not read yet, sorted by path.
+        target : ndarray of int, shape (n,)
+            +1 normal, -1 anomalous.
+        masks : ndarray of bool, shape (n, H, W), list of (H, W), or None
+            True where the defect is; a list where sizes differ, None for images with
+            defects without a folder of masks.
+        defect_types : ndarray of str, shape (n,)
+            "good" for normal images, the folder's name for others.
+        filenames : list of str
+            Relative to `root`, with "/".
+        left_out : dict
+            Why each file or folder (its name ends in "/") that belongs to no other split
+            was not taken, by its name relative to `root`.
         DESCR : str
+            What was read, in words.
 
     Raises
     ------

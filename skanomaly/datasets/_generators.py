@@ -55,11 +55,17 @@ def make_texture_defects(
     -------
     Bunch
         images : ndarray of uint8, shape (n, H, W)
-        target : ndarray of int, shape (n,); +1 normal, -1 anomalous
-        masks : ndarray of bool, shape (n, H, W); True where the defect is
-        defect_types : ndarray of str, shape (n,); "good" for normal images
-        filenames : list of str, what the images would be called in a folder
+            The normal ones come first.
+        target : ndarray of int, shape (n,)
+            +1 normal, -1 anomalous.
+        masks : ndarray of bool, shape (n, H, W)
+            True where the defect is.
+        defect_types : ndarray of str, shape (n,)
+            "good" for normal images.
+        filenames : list of str
+            What the images would be called in a folder.
         DESCR : str
+            What was made, in words.
 
     Examples
     --------

@@ -81,14 +81,20 @@ def load_one_class(name, normal_class, root, *, split="train"):
     Returns
     -------
     Bunch
-        images : ndarray of uint8, shape (n, 28, 28), or (n, 32, 32, 3) for CIFAR-10
-        target : ndarray of int, shape (n,); +1 normal, -1 anomalous
-        masks : None, as nothing is marked in the images
-        classes : ndarray of int, shape (n,); the classes' numbers
-        defect_types : ndarray of str, shape (n,); "good" for the normal class,
-            the class's name for the others
-        class_names : list of str, by number
+        images : ndarray of uint8, shape (n, 28, 28)
+            (n, 32, 32, 3) for CIFAR-10.
+        target : ndarray of int, shape (n,)
+            +1 normal, -1 anomalous.
+        masks : None
+            As nothing is marked in the images.
+        classes : ndarray of int, shape (n,)
+            The classes' numbers.
+        defect_types : ndarray of str, shape (n,)
+            "good" for the normal class, the class's name for the others.
+        class_names : list of str
+            By number.
         DESCR : str
+            What was read, in words.
 
     Raises
     ------

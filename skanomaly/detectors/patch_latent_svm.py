@@ -121,7 +121,7 @@ class PatchLatentSVM(PatchDetector):
     nu : float in (0, 1]
         Share of the latents that may lie outside.
     gamma : "scale" or float
-        Of the kernel exp(-gamma |z - z'|^2). "scale" is one over the number of
+        Of the kernel ``exp(-gamma |z - z'|^2)``. "scale" is one over the number of
         elements of a latent times their variance.
     stride : int
         Pixels between the patches that are looked at; the map is interpolated

@@ -24,7 +24,7 @@ def seen_pixels(image, size, low, high):
 
     Returns
     -------
-    tensor, shape (C, *size), float32
+    tensor, shape (C, h, w), float32
     """
     import torch
 

@@ -148,6 +148,8 @@ def _labels_within(y, roi):
 
 
 class _MapScorer(_Scorer):
+    """Score a detector's maps: ``scorer(estimator, X, masks)``, higher is better."""
+
     def __init__(self, metric, greater_is_better, parameters):
         self.metric = metric
         self.greater_is_better = greater_is_better
@@ -166,6 +168,11 @@ class _MapScorer(_Scorer):
 
 
 class _ImageScorer(_Scorer):
+    """Score a detector's scores of images: ``scorer(estimator, X, y)``, higher is better.
+
+    `y` is labels, +1 normal and -1 anomalous, or masks.
+    """
+
     def __init__(self, metric, name):
         self.metric = metric
         self.name = name

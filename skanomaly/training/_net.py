@@ -11,13 +11,14 @@ from skorch.helper import predefined_split
 from skorch.history import History
 from skorch.utils import to_device
 
+from .._site import DocumentedOnSite
 from ..exceptions import TrainingError
 from ._callbacks import EpochProgress
 from ._checkpoint import Checkpoint
 from ._interrupt import InterruptKey, is_within_own
 
 
-class AnomalyNet(NeuralNet):
+class AnomalyNet(DocumentedOnSite, NeuralNet):
     """skorch's `NeuralNet` with the conventions of this package.
 
     Batches are shuffled and are (input, target) pairs; the criterion gets the
