@@ -4,9 +4,11 @@ As in scikit-learn, a Display is made by ``from_estimator`` or ``from_prediction
 keeps what it has computed, and can be drawn again with ``plot``.
 """
 
+from . import _palette as palette
 from ._curves import PROCurveDisplay
 from ._maps import AnomalyMapDisplay
 from ._scores import ScoreHistogramDisplay
 from ._sheet import plot_sheet
+from ._verdicts import times_threshold as times_threshold
 
 __all__ = ["AnomalyMapDisplay", "PROCurveDisplay", "ScoreHistogramDisplay", "plot_sheet"]
