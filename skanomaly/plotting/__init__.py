@@ -4,7 +4,7 @@ As in scikit-learn, a Display is made by ``from_estimator`` or ``from_prediction
 keeps what it has computed, and can be drawn again with ``plot``.
 """
 
-from . import _palette as palette
+from . import _palette as palette  # noqa: F401, for pages that draw by themselves
 from ._curves import PROCurveDisplay
 from ._maps import AnomalyMapDisplay
 from ._scores import ScoreHistogramDisplay

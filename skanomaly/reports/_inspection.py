@@ -93,7 +93,7 @@ def inspection_report(
         Regions of fewer pixels are left out of the regions' table; as of `find_regions`.
     thumbnail_size : int or None, default=None
         Pixels of the longer side of the pictures on the page, 64 to 512. None is by number:
-        512 for up to 400 images, 229 for 2,000, so that a page of 2,000 images stays
+        some 510 for up to 400 images, 230 for 2,000, so that a page of 2,000 images stays
         below 60 MB; pictures that would take more are compressed more.
 
     Returns
@@ -318,8 +318,8 @@ def _taken_apart(estimator, X, names):
     ]
     if missing:
         raise ValueError(
-            f"detector is or ends in a {type(detector).__name__}, which has no {missing[0]}; pass a "
-            "detector of images, which makes maps, such as PatchCore"
+            f"detector is or ends in a {type(detector).__name__}, which has no {missing[0]}; pass "
+            "a detector of images, which makes maps, such as PatchCore"
         )
     return detector, X, names
 

@@ -115,7 +115,12 @@ class InspectionReport:
     def _digest(self):
         """What says which report it is, in 16 digits."""
         numbers = (self.offset, self.map_threshold, *self.scores.tolist())
-        content = [self.data_sha256, self.model_sha256, self.names.tolist(), list(map(repr, numbers))]
+        content = [
+            self.data_sha256,
+            self.model_sha256,
+            self.names.tolist(),
+            list(map(repr, numbers)),
+        ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     def _facts(self):

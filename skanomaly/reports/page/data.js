@@ -29,6 +29,11 @@ function asMultiple(anomaly) {
   return report.inMultiples ? `${(anomaly / OWN_THRESHOLD).toFixed(2)} × threshold` : `score ${short(-anomaly)}`;
 }
 
+// The same in few characters.
+function inShort(anomaly) {
+  return report.inMultiples ? `${(anomaly / OWN_THRESHOLD).toFixed(2)} ×` : short(-anomaly);
+}
+
 function verdictOf(image) {
   return isFlagged(image) ? "anomalous" : "normal";
 }

@@ -35,7 +35,8 @@ async function printAll() {
   const sheet = element("div", { class: "sheet" });
   for (const image of chosenNow) {
     const card = makeCard(image);
-    showVerdict(card.parts.verdict, image);
+    showVerdict(card.parts.verdict, image, inShort(image.anomaly));
+    showTags(card.parts.tags, image);
     card.parts.decisions.replaceChildren(decisions.has(image.name) ? `Decision: ${decisions.get(image.name)}` : "");
     await draw(card.parts.canvas, image, [200, 200]);
     sheet.append(card);

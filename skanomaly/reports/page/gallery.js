@@ -38,20 +38,25 @@ function makeCard(image) {
   );
   card.querySelector(".picture").addEventListener("click", () => openViewer(shown.indexOf(image)));
   card.addEventListener("focusin", () => setCurrent(shown.indexOf(image)));
-  for (const text of [image.type, image.group].filter((text) => text !== undefined)) {
-    parts.tags.append(element("span", { class: "tag", text: printable(text) }));
-  }
   return Object.assign(card, { parts, image });
 }
 
-function showVerdict(place, image) {
-  const outcome = outcomeOf(image);
+function showVerdict(place, image, text = asMultiple(image.anomaly)) {
   place.className = `verdict ${verdictOf(image)}`;
   place.replaceChildren(
     element("span", { class: "mark", "aria-hidden": "true", text: isFlagged(image) ? "▲" : "●" }),
     element("b", { text: verdictOf(image) }),
-    element("span", { text: asMultiple(image.anomaly) }),
-    ...(outcome ? [element("span", { class: "outcome", text: outcome })] : []),
+    element("span", { text }),
+  );
+}
+
+// Where verdict and truth differ, and what the image is.
+function showTags(place, image) {
+  const outcome = outcomeOf(image);
+  const texts = [image.type, image.group].filter((text) => text !== undefined);
+  place.replaceChildren(
+    ...(outcome && outcome !== "found" ? [element("span", { class: "tag outcome", text: outcome })] : []),
+    ...texts.map((text) => element("span", { class: "tag", text: printable(text) })),
   );
 }
 
@@ -60,7 +65,8 @@ function updateCard(card) {
   const now = `${state.threshold} ${state.opacity}`;
   if (card.dataset.state !== now) {
     card.dataset.state = now;
-    showVerdict(parts.verdict, image);
+    showVerdict(parts.verdict, image, inShort(image.anomaly));
+    showTags(parts.tags, image);
     draw(parts.canvas, image, [layout.box, layout.box]);
   }
   showDecision(parts.decisions, image);

@@ -10,7 +10,7 @@ function setThreshold(threshold) {
 }
 
 function showThreshold() {
-  const text = report.inMultiples ? `${toShown(state.threshold).toFixed(2)} ×` : short(-state.threshold);
+  const text = inShort(state.threshold);
   $("threshold-value").textContent = text;
   $("threshold").setAttribute("aria-valuetext", report.inMultiples ? `${text} the detector's threshold` : `score ${text}`);
   $("threshold-reset").disabled = state.threshold === OWN_THRESHOLD;

@@ -1,7 +1,7 @@
 // The distribution of scores, the counts that follow from the threshold, and metrics.
 
 const SVG = "http://www.w3.org/2000/svg";
-const PLOT = { width: 720, height: 200, left: 44, right: 12, top: 18, bottom: 40 };
+const PLOT = { width: 0, height: 0, left: 40, right: 12, top: 22, bottom: 40 };
 const BINS = 40;
 
 function svg(tag, attributes, text) {
@@ -74,6 +74,8 @@ function hatching() {
 }
 
 function drawHistogram() {
+  PLOT.width = Math.max(240, $("histogram").clientWidth);
+  PLOT.height = PLOT.width < 480 ? 170 : 264;
   const { width, height, left, right, top, bottom } = PLOT;
   const floor = height - bottom;
   const bins = histogram();
@@ -105,16 +107,19 @@ function drawHistogram() {
     });
   }
   plot.append(svg("line", { class: "axis", x1: left, x2: width - right, y1: floor, y2: floor }));
-  for (const value of ticks(range[0], range[1], 8)) {
+  for (const value of ticks(range[0], range[1], width / 90)) {
     const label = short(report.inMultiples ? value : -value);
     plot.append(svg("text", { x: scaled(value), y: floor + 16, "text-anchor": "middle" }, label));
   }
-  const axis = report.inMultiples ? "score as a multiple of the threshold → more anomalous" : "score → more anomalous";
+  const axis = report.inMultiples ? "multiple of the threshold → more anomalous" : "score → more anomalous";
   plot.append(svg("text", { x: (left + width - right) / 2, y: height - 5, "text-anchor": "middle" }, axis));
   const marker = svg("g", { id: "marker", class: "marker" });
   marker.append(svg("line", { y1: top - 6, y2: floor }), svg("text", { y: top - 8 }));
   plot.append(marker);
-  $("histogram").append(plot);
+  $("histogram").replaceChildren(plot);
+}
+
+function showLegend() {
   for (const group of groupsOfTruth) {
     const swatch = element("span", { class: `swatch ${group.name}` });
     $("legend").append(element("span", {}, swatch, `${group.name} (${images.filter(group.of).length})`));
@@ -129,7 +134,7 @@ function showMarker() {
   marker.querySelector("line").setAttribute("x1", x);
   marker.querySelector("line").setAttribute("x2", x);
   const label = marker.querySelector("text");
-  label.textContent = report.inMultiples ? `${value.toFixed(2)} ×` : short(-value);
+  label.textContent = inShort(state.threshold);
   label.setAttribute("x", x);
   label.setAttribute("text-anchor", x > PLOT.width - 60 ? "end" : x < 60 ? "start" : "middle");
 }
@@ -154,6 +159,23 @@ function showCounts() {
     ),
   );
   $("histogram-text").textContent = tiles.map(([name, n, of, kind]) => `${name}: ${n} of ${of} ${kind}`).join("; ");
+}
+
+// The colours of maps beside what they mean.
+function showMapLegend() {
+  const ramp = element("canvas", { class: "ramp", width: 2 * STEPS, height: 1, role: "img", "aria-label": "Pale up to the threshold, red above it" });
+  const colours = new ImageData(2 * STEPS, 1);
+  report.colours.table.forEach((value, k) => {
+    colours.data[k] = k % 4 === 3 ? 255 : value;
+  });
+  ramp.getContext("2d").putImageData(colours, 0, 0);
+  const [bottom, top] = scaleLimits(report.mapThreshold).map((value) => (report.inMultiples ? `${value / report.mapThreshold} ×` : short(value)));
+  const marks = [["white", "exceeds the threshold"], ["orange", "box of a region (enlarged)"]];
+  if (report.evaluation !== null && images.some((image) => image.picture[3])) marks.push(["blue", "marked defect"]);
+  $("map-legend").append(
+    element("span", {}, `map ${bottom} `, ramp, ` ${top}, threshold in the middle`),
+    ...marks.map(([kind, text]) => element("span", {}, element("span", { class: `line ${kind}` }), text)),
+  );
 }
 
 const METRICS = {
@@ -198,8 +220,16 @@ function showMetrics() {
 
 function startOverview() {
   drawHistogram();
+  showLegend();
   showMetrics();
-  const plot = $("histogram").firstChild;
+  showMapLegend();
+  const plot = $("histogram");
+  new ResizeObserver(() => {
+    if (Math.max(240, plot.clientWidth) === PLOT.width) return;
+    drawHistogram();
+    showMarker();
+    showCounts();
+  }).observe(plot);
   const set = (event) => {
     const box = plot.getBoundingClientRect();
     const along = ((event.clientX - box.left) / box.width) * PLOT.width - PLOT.left;

@@ -34,7 +34,7 @@ function factsOf(image) {
     ["p-value", `${short(image.p)}, of ${report.nValidation} good images`],
     ["Size", `${image.size[1]} × ${image.size[0]} px`],
     ["Highest map value", report.inMultiples ? `${(image.high / mapThreshold()).toFixed(2)} × map threshold` : short(image.high)],
-    ...(hasTruth ? [["Truth", image.truth === 1 ? "good" : "defective"]] : []),
+    ...(hasTruth ? [["Truth", `${image.truth === 1 ? "good" : "defective"}${outcomeOf(image) ? `: ${outcomeOf(image)}` : ""}`]] : []),
     ...(image.type === undefined ? [] : [["Type", printable(image.type)]]),
     ...(image.group === undefined ? [] : [["Group", printable(image.group)]]),
     ["File", printable(image.name)],
