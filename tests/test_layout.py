@@ -36,6 +36,7 @@ STOREYS = [
     ["metrics", "model_selection", "datasets"],
     ["plotting"],
     ["deployment"],
+    ["reports"],
     ["utils"],
     ["cli"],
     ["__init__", "__main__"],

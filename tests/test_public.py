@@ -35,6 +35,7 @@ FOR_USERS = (
     ".plotting",
     ".preprocessing",
     ".regions",
+    ".reports",
     ".synthesis",
     ".utils",
 )

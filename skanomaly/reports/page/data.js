@@ -84,6 +84,12 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+// The first line of a table; the corner above names of rows is no heading.
+function headOf(names) {
+  const cells = names.map((text) => (text ? element("th", { scope: "col", text }) : element("td")));
+  return element("thead", {}, element("tr", {}, ...cells));
+}
+
 function unique(values) {
   return [...new Set(values)].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
 }

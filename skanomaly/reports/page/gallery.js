@@ -3,7 +3,7 @@
 const gallery = $("gallery");
 const GAP = 12;
 const SPARE_ROWS = 2;
-let shown = images;
+let shown = [];
 let current = 0; // position among those that are shown, of the card that has the focus
 let layout = { columns: 1, width: 0, height: 0, box: 0 };
 const cards = new Map(); // by the image's index
@@ -28,7 +28,7 @@ function makeCard(image) {
     decisions: decisionButtons(() => image),
   };
   const card = element(
-    "article",
+    "div",
     { class: "card", role: "listitem", tabindex: "-1" },
     element("div", { class: "picture" }, canvas),
     element("h3", { text: shortName(image), title: printable(image.name) }),

@@ -199,7 +199,6 @@ function showMetrics() {
     return made;
   };
   const header = ["", "images", ...shown.map((name) => METRICS[name])];
-  const head = element("tr", {}, ...header.map((text) => element("th", { scope: "col", text })));
   const lines = rows.map((row) =>
     element(
       "tr",
@@ -209,7 +208,7 @@ function showMetrics() {
       ...shown.map((name) => cell(row.scores[name])),
     ),
   );
-  const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines));
+  const table = element("table", {}, headOf(header), element("tbody", {}, ...lines));
   $("metrics").querySelector(".scroll").append(table);
   const percentage = Math.round(100 * report.evaluation.confidence_level);
   $("metrics-note").textContent =

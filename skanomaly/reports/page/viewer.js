@@ -52,9 +52,8 @@ function showRegions() {
     return element("tr", {}, element("th", { scope: "row", text: k + 1 }), ...cells.map((text) => element("td", { text })));
   });
   const names = ["", "Left, top", "Box", "Area px", "Peak"];
-  const head = element("tr", {}, ...names.map((text) => element("th", { scope: "col", text })));
   const none = element("p", { class: "quiet", text: "Nothing exceeds the map's threshold." });
-  $("viewer-regions").replaceChildren(regions.length ? element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines)) : none);
+  $("viewer-regions").replaceChildren(regions.length ? element("table", {}, headOf(names), element("tbody", {}, ...lines)) : none);
 }
 
 function drawViewed() {
