@@ -32,14 +32,12 @@ STEPS_OF_COLOUR = 256  # on each side of the threshold
 SIDES = ("top", "left", "bottom", "right")
 
 
-def page_parts(report, pictures):
+def page_parts(report):
     """The page of an InspectionReport as bytes, part by part.
 
     Parameters
     ----------
     report : InspectionReport
-    pictures : list of Bunch
-        ``size``, ``thumbnail``, ``map``, ``low``, ``high`` and ``mask`` of each image.
 
     Yields
     ------
@@ -51,7 +49,7 @@ def page_parts(report, pictures):
         "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
     encoded, places = [], []
-    for picture in pictures:
+    for picture in report.pictures:
         texts = [b64encode(picture[kind] or b"") for kind in ("thumbnail", "map", "mask")]
         encoded.append(b"".join(texts))
         places.append(list(map(len, texts)))
@@ -60,7 +58,7 @@ def page_parts(report, pictures):
         "title": escape(printable(report.title)),
         "style": style,
         "script": script,
-        "report": _json(_content(report, pictures, places)),
+        "report": _json(_content(report, places)),
     }
     before, after = _resource("page.html").split("{{pictures}}")
     yield _filled(before, filled)
@@ -95,7 +93,7 @@ def _json(value):
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _content(report, pictures, places):
+def _content(report, places):
     evaluation = report.evaluation
     multiples = not np.isnan(times_threshold(0.0, report.offset))
     return {
@@ -114,7 +112,7 @@ def _content(report, pictures, places):
         "whyNoModelSha256": report.why_no_model_sha256,
         "dataSha256": report.data_sha256,
         "colours": _colours(),
-        "images": _images(report, pictures, places),
+        "images": _images(report, places),
     }
 
 
@@ -132,13 +130,13 @@ def _colours():
     }
 
 
-def _images(report, pictures, places):
-    regions = [[] for _ in pictures]
+def _images(report, places):
+    regions = [[] for _ in report.pictures]
     columns = [report.regions[name] for name in ("image", *SIDES, "area", "max")]
     for i, *region in zip(*(column.tolist() for column in columns)):
         regions[i].append(region)
-    start = 0
-    for i, (picture, lengths) in enumerate(zip(pictures, places)):
+    images, start = [], 0
+    for i, (picture, lengths) in enumerate(zip(report.pictures, places)):
         image = {
             "name": report.names[i],
             "score": report.scores[i],
@@ -150,13 +148,11 @@ def _images(report, pictures, places):
             "nRegions": len(regions[i]),
             "regions": regions[i][:REGIONS_SHOWN],
         }
-        for key in ("truth", "defect_types", "groups"):
-            values = getattr(report, key)
-            if values is not None:
-                image[{"defect_types": "type", "groups": "group"}.get(key, key)] = _plain(values[i])
+        known = {"truth": report.truth, "type": report.defect_types, "group": report.groups}
+        image |= {key: _plain(values[i]) for key, values in known.items() if values is not None}
+        images.append(image)
         start += sum(lengths)
-        regions[i] = image
-    return regions
+    return images
 
 
 def _plain(value):

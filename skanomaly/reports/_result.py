@@ -20,7 +20,7 @@ class InspectionReport:
 
     Attributes
     ----------
-    title : str
+    title, detector_name : str
     id : str
         The same for equal images, names, model and results: decisions that were made on
         one copy of the page are found again on another.
@@ -40,12 +40,19 @@ class InspectionReport:
         Where the truth is known.
     offset, map_threshold : float
         The detector's thresholds, of scores and of maps.
+    n_validation : int
+        Normal images that set them.
     settings, versions : dict of str
         Of the detector's parameters, and of the libraries.
     model_sha256 : str or None
         Of the file that `skanomaly.save` writes; None if it cannot be saved.
+    why_no_model_sha256 : str or None
+        The reason, if so.
     data_sha256 : str
         Of the pixels of all images, in order.
+    pictures : list of Bunch
+        What the page shows of each image: ``thumbnail`` (JPEG), ``map`` and ``mask`` (PNG, the
+        latter or None), ``size`` of the image, ``low`` and ``high`` of its map.
     """
 
     def __init__(
@@ -73,7 +80,7 @@ class InspectionReport:
         pictures,
     ):
         n_flagged = int(np.count_nonzero(labels == -1))
-        self.title = f"{detector_name}: {len(names)} images inspected" if title is None else title
+        self.title = f"Inspection by {detector_name}" if title is None else title
         self.detector_name = detector_name
         self.names, self.scores, self.labels, self.p_values = names, scores, labels, p_values
         self.regions, self.truth = regions, truth
@@ -84,7 +91,7 @@ class InspectionReport:
         self.settings, self.versions = settings, versions
         self.model_sha256, self.data_sha256 = model_sha256, data_sha256
         self.why_no_model_sha256 = why_no_model_sha256
-        self._pictures = pictures
+        self.pictures = pictures
         self.id = self._digest()
 
     def save(self, path):
@@ -109,7 +116,7 @@ class InspectionReport:
         ----------
         file : binary file
         """
-        for part in page_parts(self, self._pictures):
+        for part in page_parts(self):
             file.write(part)
 
     def _digest(self):

@@ -1,5 +1,6 @@
 """The page in a real browser: clicks, sliders, keys, files that it saves, screens, colours."""
 
+import copy
 import json
 import shutil
 import time
@@ -7,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.utils import Bunch
 
-from skanomaly.reports import load_decisions
+from skanomaly.reports import inspection_report, load_decisions
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -136,7 +138,7 @@ def page(driver, path):
         driver.get_log(kind)
     yield Page(driver, path).load()
     assert driver.get_log("browser") == []
-    assert requests(driver) == {path.as_uri()}
+    assert {url for url in requests(driver) if not url.endswith("/other.html")} <= {path.as_uri()}
 
 
 def requests(driver):
@@ -148,6 +150,22 @@ def requests(driver):
         if event["method"] == "Network.requestWillBeSent"
     }
     return {url for url in urls if not url.startswith(("data:", "blob:"))}
+
+
+@pytest.fixture
+def page_of(page, driver, tmp_path):
+    """Gives the page of another report."""
+
+    def opened(report):
+        report.save(tmp_path / "other.html")
+        driver.get((tmp_path / "other.html").as_uri())
+        other = Page(driver, tmp_path / "other.html")
+        other.wait("document.documentElement.dataset.ready !== undefined")
+        assert driver.get_log("browser") == []
+        assert requests(driver) <= {page.url, other.url}
+        return other
+
+    return opened
 
 
 def by_anomaly(report):
@@ -445,6 +463,51 @@ def test_narrow_screens_have_no_sideways_scrolling(page, width):
         assert box["width"] > 0
         assert 0 <= box["x"] <= box["x"] + box["width"] <= width
     assert page.find("#viewer-verdict").rect["height"] > 15
+
+
+def test_where_multiples_of_the_threshold_mean_nothing(page_of, report):
+    """Scores are then shown themselves, and the maps' threshold moves by as much."""
+    shifted = copy.copy(report)
+    shifted.scores, shifted.offset = report.scores + 1000, report.offset + 1000
+    shifted.map_threshold = report.map_threshold - 1000
+    shifted.pictures = [
+        Bunch(**{**picture, "low": picture.low - 1000, "high": picture.high - 1000})
+        for picture in report.pictures
+    ]
+    shifted.regions = Bunch(**{**report.regions, "max": report.regions["max"] - 1000})
+    page = page_of(shifted)
+    flagged = report.labels == -1
+    assert page.counts()[0] == flagged.sum()
+    assert page.find("#threshold-value").text == f"{shifted.offset:.4g}"
+    assert page.cards()[:5] == by_anomaly(report)[:5]
+    page.set_range("#threshold", -shifted.offset + 2)
+    assert page.counts()[0] == (report.scores < report.offset - 2).sum() < flagged.sum()
+    assert page.value("mapThreshold()") == pytest.approx(shifted.map_threshold + 2)
+    assert page.drawn(by_anomaly(report)[0]).size
+
+
+def test_one_image_and_nothing_known(page_of, padim, parts):
+    page = page_of(inspection_report(padim, parts.images[:1]))
+    assert page.shown() == "1 image"
+    assert len(page.counts()) == 1
+    assert not page.all("#filter-type")
+    assert not page.find("#metrics").is_displayed()
+    page.press(Keys.ARROW_RIGHT)
+    page.press(Keys.ENTER)
+    page.wait("$('stage').dataset.drawn !== undefined")
+
+
+def test_many_images_have_few_cards(page_of, padim, parts):
+    images = np.concatenate([parts.images] * 10)
+    page = page_of(inspection_report(padim, images, thumbnail_size=64))
+    assert 5 < len(page.all(".card")) < 80
+    page.press(Keys.ARROW_RIGHT)
+    page.press(Keys.END)
+    assert page.value("document.activeElement.getAttribute('aria-posinset')") == "240"
+    assert 5 < len(page.all(".card")) < 80
+    assert page.value("document.activeElement.getBoundingClientRect().bottom") <= 900
+    page.run("window.scrollTo(0, 0)")
+    page.wait("gallery.firstChild.getAttribute('aria-posinset') === '1'")
 
 
 def test_it_is_printed_without_controls(page):

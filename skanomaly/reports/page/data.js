@@ -49,6 +49,10 @@ function short(number) {
   return String(Number(number.toPrecision(4)));
 }
 
+function ofImages(n) {
+  return n === 1 ? "1 image" : `${n} images`;
+}
+
 function percent(share) {
   return `${(100 * share).toFixed(1)} %`;
 }

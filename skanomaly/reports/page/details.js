@@ -24,7 +24,7 @@ function showAbout() {
   if (Object.keys(report.settings).length) parts.push(table("Settings", report.settings));
   $("about-content").append(...parts);
   const made = new Date(report.made);
-  $("subtitle").textContent = `${report.detector} · ${images.length} images · ${made.toLocaleString()}`;
+  $("subtitle").textContent = `${report.detector} · ${ofImages(images.length)} · ${made.toLocaleString()}`;
 }
 
 // Pictures are decoded before the browser prints, which does not wait for them.

@@ -149,7 +149,7 @@ function refresh() {
   const position = shown.indexOf(image);
   current = position >= 0 ? position : Math.max(0, Math.min(current, shown.length - 1));
   $("nothing").hidden = shown.length > 0;
-  $("shown").textContent = shown.length === images.length ? `${images.length} images` : `${shown.length} of ${images.length} images`;
+  $("shown").textContent = `${shown.length === images.length ? "" : `${shown.length} of `}${ofImages(images.length)}`;
   $("filters-reset").hidden = !isFiltered();
   measure();
   render();
