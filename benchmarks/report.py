@@ -145,9 +145,9 @@ def bottle(arguments, folder):
 
 
 def many(arguments, folder):
-    train = make_texture_defects("brick", n_normal=60, image_size=256, random_state=0)
+    train = make_texture_defects("brick", n_normal=60, image_size=200, random_state=0)
     test = make_texture_defects(
-        "brick", split="test", n_normal=30, n_defective=30, image_size=256, random_state=0
+        "brick", split="test", n_normal=30, n_defective=30, image_size=200, random_state=0
     )
     detector = PatchCore(image_size=128, random_state=0)
     fit(detector, train.images)
@@ -208,7 +208,7 @@ def write(results):
         "The page of an inspection report",
         "python benchmarks/report.py",
         "Headless Chromium, 1360 x 900, from a file. *bottle*: MVTec AD's test images with masks, "
-        f"PatchCore. *{N_MANY} drawn*: bricks of 256 x 256 with drawn defects, of which 60 come "
+        f"PatchCore. *{N_MANY} drawn*: bricks of 200 x 200 with drawn defects, of which 60 come "
         "again with noise of their own. Times are `performance.now()` around what the event does "
         f"and the next frame, {REPEATS} times each, in ms: median and most; *drawn* is the median "
         "until all pictures in view are decoded, too, and one more frame.",

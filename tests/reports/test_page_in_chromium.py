@@ -331,7 +331,7 @@ def test_keys(page, report):
     page.press("o")
     assert page.value("state.opacity") == 0
     page.press("o")
-    assert page.value("state.opacity") == 1
+    assert page.value("state.opacity") == 0.6
     page.press("?")
     assert page.find("#keys").is_displayed()
     page.press(Keys.ESCAPE)

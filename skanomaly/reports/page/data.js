@@ -13,7 +13,7 @@ images.forEach((image, i) => {
   image.index = i;
   image.anomaly = -image.score;
 });
-const state = { threshold: OWN_THRESHOLD, opacity: 1 };
+const state = { threshold: OWN_THRESHOLD, opacity: 0.6 }; // a defect shows through its map
 
 function isFlagged(image) {
   return image.anomaly > state.threshold;

@@ -2,6 +2,7 @@
 
 const MOST_DECODED = 200;
 const decoded = new Map();
+const GREYS = Float64Array.from({ length: 256 }, (_, k) => k);
 
 function bytesOf(start, length) {
   const text = atob(pictureText.slice(start, start + length));
@@ -67,17 +68,16 @@ function strokeOutline(context, path, [scaleX, scaleY], strokes) {
 }
 
 function drawOutlines(context, image, picture, [w, h], unit) {
-  const { width, height, codes } = picture.map;
   if (image.high > mapThreshold()) {
-    const values = valuesOfCodes(image);
-    const path = outline(width, height, (x, y) => values[codes[y * width + x]], mapThreshold());
+    const { width, height } = picture.map;
+    const path = outline(picture.map, valuesOfCodes(image), mapThreshold());
     strokeOutline(context, path, [w / width, h / height], [["#1b1f24", 3.6 * unit], ["#ffffff", 1.6 * unit]]);
   }
   if (picture.mask) {
-    const mask = picture.mask;
-    const path = outline(mask.width, mask.height, (x, y) => mask.codes[y * mask.width + x], 127.5);
+    const { width, height } = picture.mask;
+    const path = outline(picture.mask, GREYS, 127.5);
     context.setLineDash([5 * unit, 3 * unit]);
-    strokeOutline(context, path, [w / mask.width, h / mask.height], [[report.colours.blue, 2 * unit]]);
+    strokeOutline(context, path, [w / width, h / height], [[report.colours.blue, 2 * unit]]);
     context.setLineDash([]);
   }
 }
@@ -103,6 +103,17 @@ function regionsAbove(image) {
   return image.regions.filter((region) => region[5] > mapThreshold());
 }
 
+// Scaling well takes longer than all else, and is done once for a size.
+function photoOfSize(picture, [width, height]) {
+  if (picture.scaled?.width !== width || picture.scaled.height !== height) {
+    picture.scaled = new OffscreenCanvas(width, height);
+    const context = picture.scaled.getContext("2d");
+    context.imageSmoothingQuality = "high";
+    context.drawImage(picture.photo, 0, 0, width, height);
+  }
+  return picture.scaled;
+}
+
 // Draw an image as large as fits into a box of CSS pixels.
 async function draw(canvas, image, [boxWidth, boxHeight], { boxes = false } = {}) {
   const picture = await pictureOf(image);
@@ -115,8 +126,7 @@ async function draw(canvas, image, [boxWidth, boxHeight], { boxes = false } = {}
   canvas.style.width = `${shown[0]}px`;
   canvas.style.height = `${shown[1]}px`;
   const context = canvas.getContext("2d");
-  context.imageSmoothingQuality = "high";
-  context.drawImage(picture.photo, 0, 0, ...size);
+  context.drawImage(photoOfSize(picture, size), 0, 0);
   if (state.opacity > 0) drawMap(context, image, picture.map, size);
   drawOutlines(context, image, picture, size, unit);
   if (boxes) drawBoxes(context, image, size, unit);

@@ -62,17 +62,35 @@ function showTags(place, image) {
 
 function updateCard(card) {
   const { image, parts } = card;
-  const now = `${state.threshold} ${state.opacity}`;
-  if (card.dataset.state !== now) {
-    card.dataset.state = now;
-    showVerdict(parts.verdict, image, inShort(image.anomaly));
-    showTags(parts.tags, image);
-    draw(parts.canvas, image, [layout.box, layout.box]);
-  }
+  showVerdict(parts.verdict, image, inShort(image.anomaly));
+  showTags(parts.tags, image);
   showDecision(parts.decisions, image);
   const decision = decisions.get(image.name);
   card.dataset.decision = decision ?? "";
   card.setAttribute("aria-label", [shortName(image), verdictOf(image), asMultiple(image.anomaly), outcomeOf(image), decision].filter(Boolean).join(", "));
+}
+
+function drawCard(card) {
+  const now = `${state.threshold} ${state.opacity}`;
+  if (!card.isConnected || card.dataset.state === now) return;
+  card.dataset.state = now;
+  draw(card.parts.canvas, card.image, [layout.box, layout.box]);
+}
+
+function isInView(card) {
+  const { top, bottom } = card.getBoundingClientRect();
+  return bottom > 0 && top < window.innerHeight;
+}
+
+// Cards in view are drawn at once, those around them when there is time.
+let later = null;
+
+function drawCards() {
+  const all = [...cards.values()];
+  const seen = new Set(all.filter(isInView));
+  seen.forEach(drawCard);
+  clearTimeout(later);
+  later = setTimeout(() => all.filter((card) => !seen.has(card)).forEach(drawCard), 100);
 }
 
 function placeCard(card, position) {
@@ -119,6 +137,7 @@ function render() {
     updateCard(card);
     before = card;
   }
+  drawCards();
 }
 
 function setCurrent(position) {

@@ -83,7 +83,7 @@ function startColours() {
   });
 }
 
-let opacityBefore = 1;
+let opacityBefore = state.opacity;
 
 function toggleOverlay() {
   if (state.opacity > 0) {
@@ -145,7 +145,7 @@ function start() {
   startViewer();
   showAbout();
   showThreshold();
-  setOpacity(1);
+  setOpacity(state.opacity);
   refresh();
   document.addEventListener("keydown", onKey);
   $("help").addEventListener("click", () => $("keys").showModal());

@@ -8,50 +8,54 @@ const JOINED = [
   [[2, 3]], [[2, 0]], [[0, 1], [2, 3]], [[2, 1]], [[1, 3]], [[1, 0]], [[0, 3]], [],
 ];
 
-// A path in pixels of the map around what exceeds the level; valueAt(x, y) gives a pixel's value.
-// Beyond the border nothing exceeds it, so that all lines are closed.
-function outline(width, height, valueAt, level) {
+// A path in pixels of the map around what exceeds a level; values are those of the codes, which
+// ascend. Beyond the border nothing exceeds it, so that all lines are closed.
+function outline({ width, height, codes }, values, level) {
   const path = new Path2D();
-  const next = linesBetweenEdges(width, height, valueAt, level);
-  for (const [first, line] of next) {
+  const lines = linesBetweenEdges(width, height, codes, values, level);
+  for (const [first, line] of lines) {
     path.moveTo(line.x, line.y);
     for (let edge = line.to; edge !== first; ) {
-      const { x, y, to } = next.get(edge);
+      const { x, y, to } = lines.get(edge);
       path.lineTo(x, y);
-      next.delete(edge);
+      lines.delete(edge);
       edge = to;
     }
     path.closePath();
-    next.delete(first);
+    lines.delete(first);
   }
   return path;
 }
 
 // For each edge that a line begins at: where it crosses it, and the edge that it leads to.
-function linesBetweenEdges(width, height, valueAt, level) {
-  const at = (x, y) => (x < 0 || y < 0 || x >= width || y >= height ? -Infinity : valueAt(x, y));
-  const crossing = (start, v0, v1) =>
-    start + 0.5 + (Number.isFinite(v0) && Number.isFinite(v1) ? (level - v0) / (v1 - v0) : 0.5);
+function linesBetweenEdges(width, height, codes, values, level) {
+  const found = values.findIndex((value) => value > level);
+  const lowest = found < 0 ? 256 : found; // of the codes above the level
+  const stride = width + 2;
+  const framed = new Int16Array(stride * (height + 2)).fill(-1);
+  for (let y = 0; y < height; y += 1) {
+    framed.set(codes.subarray(y * width, (y + 1) * width), (y + 1) * stride + 1);
+  }
+  const share = (from, to) => (from < 0 || to < 0 ? 0.5 : (level - values[from]) / (values[to] - values[from]));
   const lines = new Map();
-  const key = (x, y, isVertical) => 2 * ((y + 1) * (width + 2) + x + 1) + isVertical;
-  for (let y = -1; y < height; y += 1) {
-    let a = at(-1, y);
-    let d = at(-1, y + 1);
-    for (let x = -1; x < width; x += 1) {
-      const b = at(x + 1, y);
-      const c = at(x + 1, y + 1);
-      const kind = (a > level) | ((b > level) << 1) | ((c > level) << 2) | ((d > level) << 3);
-      const edges = kind % 15 ? [key(x, y, 0), key(x + 1, y, 1), key(x, y + 1, 0), key(x, y, 1)] : null;
+  for (let y = 0; y <= height; y += 1) {
+    for (let x = 0; x <= width; x += 1) {
+      const i = y * stride + x;
+      const a = framed[i];
+      const b = framed[i + 1];
+      const c = framed[i + stride + 1];
+      const d = framed[i + stride];
+      const kind = (a >= lowest) | ((b >= lowest) << 1) | ((c >= lowest) << 2) | ((d >= lowest) << 3);
+      if (kind === 0 || kind === 15) continue;
+      const edges = [2 * i, 2 * (i + 1) + 1, 2 * (i + stride), 2 * i + 1];
       for (const [from, to] of JOINED[kind]) {
         const place =
-          from === 0 ? [crossing(x, a, b), y + 0.5]
-          : from === 1 ? [x + 1.5, crossing(y, b, c)]
-          : from === 2 ? [crossing(x, d, c), y + 1.5]
-          : [x + 0.5, crossing(y, a, d)];
+          from === 0 ? [x - 0.5 + share(a, b), y - 0.5]
+          : from === 1 ? [x + 0.5, y - 0.5 + share(b, c)]
+          : from === 2 ? [x - 0.5 + share(d, c), y + 0.5]
+          : [x - 0.5, y - 0.5 + share(a, d)];
         lines.set(edges[from], { x: place[0], y: place[1], to: edges[to] });
       }
-      a = b;
-      d = c;
     }
   }
   return lines;
