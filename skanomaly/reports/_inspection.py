@@ -93,7 +93,7 @@ def inspection_report(
         Regions of fewer pixels are left out of the regions' table; as of `find_regions`.
     thumbnail_size : int or None, default=None
         Pixels of the longer side of the pictures on the page, 64 to 512. None is by number:
-        some 510 for up to 400 images, 230 for 2,000, so that a page of 2,000 images stays
+        512 for up to 350 images, some 215 for 2,000, so that a page of 2,000 images stays
         below 60 MB; pictures that would take more are compressed more.
 
     Returns
