@@ -213,8 +213,7 @@ def write(results):
         "again with noise of their own. Times are `performance.now()` around what the event does "
         f"and the next frame, {REPEATS} times each, in ms: median and most; *drawn* is the median "
         "until all pictures around are decoded, too, and one more frame. Two rows of cards are in "
-        "view. The load average is that of the machine's other work while a page was measured, which "
-        "the largest times are of.",
+        "view. The load average is of the machine's other work, which the largest times come from.",
         {
             "Size": (
                 ["page", "images", "MB", "scored and written s", "load ms", "load average"],
