@@ -192,7 +192,7 @@ class OnnxDetector:
             min_size=self.metadata_["min_image_size"],
             required_size=None if size is None else tuple(size),
         )
-        regions, start = Regions(roi, len(images)), 0
+        regions, start = Regions.given(roi, images.X), 0
         for batch in images.raw_batches(self.batch_size, np.dtype(self.metadata_["dtype"])):
             inputs = {"images": batch.astype(self.metadata_["input_dtype"], copy=False)}
             of_batch = [regions.of(start + i, batch.shape[1:3]) for i in range(len(batch))]

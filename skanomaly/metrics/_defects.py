@@ -135,7 +135,7 @@ class _Files(Sequence):
         path = self.path_of(i)
         if path is None:
             return self._X[i]
-        image = read_image(path)
+        image = read_image(path, convert=getattr(self._X, "convert", None))
         self._observe(i, image)
         return image
 

@@ -5,11 +5,13 @@
 with ``plot``.
 """
 
+from . import _palette as palette  # noqa: F401, for pages that draw by themselves
 from ._curves import PROCurveDisplay
 from ._maps import AnomalyMapDisplay
 from ._picture import finding_picture
 from ._scores import ScoreHistogramDisplay
 from ._sheet import plot_sheet
+from ._verdicts import times_threshold as times_threshold
 
 __all__ = [
     "AnomalyMapDisplay",

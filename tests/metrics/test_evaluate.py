@@ -285,6 +285,17 @@ def test_each_file_is_read_once(files, fitted, kind, monkeypatch):
     assert report["aupro"] == expected["aupro"]
 
 
+def test_files_are_converted_as_they_say(files, fitted):
+    paths, images, masks = files
+    for path, image in zip(paths, images):
+        Image.fromarray(image).convert("RGB").save(path)
+    grey = ImageFiles(paths, convert="grey")
+    found = evaluate(fitted, grey, masks, n_resamples=5, random_state=0)
+    assert found["aupro"] == evaluate(fitted, images, masks, n_resamples=5, random_state=0)["aupro"]
+    with pytest.raises(InvalidImageError, match=r"image 0 \(.*0\.png\): has 3 channels"):
+        evaluate(fitted, ImageFiles(paths), masks)
+
+
 def test_a_file_that_cannot_be_read_is_named(files, fitted):
     paths, _, masks = files
     Path(paths[3]).write_bytes(b"no image")
