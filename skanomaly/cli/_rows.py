@@ -95,7 +95,7 @@ def key_of(row):
     return row["file"], row["bytes"], row["modified"]
 
 
-def _cell(value):
+def cell(value):
     if value is None:
         return ""
     if isinstance(value, float):
@@ -108,7 +108,7 @@ def _cell(value):
 def as_csv(rows):
     """Rows, or the header, as bytes; names have the bytes that they have on disk."""
     buffer = io.StringIO()
-    csv.writer(buffer).writerows([_cell(value) for value in row] for row in rows)
+    csv.writer(buffer).writerows([cell(value) for value in row] for row in rows)
     return buffer.getvalue().encode("utf-8", "surrogateescape")
 
 

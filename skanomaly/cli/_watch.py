@@ -141,8 +141,9 @@ class _Watching:
     def __init__(self, output, detector, digest, table, map_files):
         self.output, self.detector, self.digest = output, detector, digest
         self.table, self.map_files, self.monitor = table, map_files, None
-        self.done = {key_of(row) for row in table.rows if row["error"] is None}
-        self.rows, self.n_alarms = [], 0
+        self.done = {key_of(row) for row in table.rows}
+        self.n_scored = self.n_flagged = self.n_failed = 0
+        self.rows = []  # for --json alone: it may go on for months
 
     def begin_monitor(self, defect_share):
         """Watch for drift; rows of this model that are there count as seen."""
@@ -176,9 +177,13 @@ class _Watching:
         for row in rows:
             self.done.add(key_of(row))
             self._tell(row)
-        self.rows += rows
+        if self.output.as_json:
+            self.rows += rows
 
     def _tell(self, row):
+        self.n_scored += row["verdict"] is not None
+        self.n_flagged += row["verdict"] == "NG"
+        self.n_failed += row["error"] is not None
         if row["error"] is not None:
             say(f"{row['file']}: {row['error']}")
         if row["verdict"] is None:
@@ -194,24 +199,26 @@ class _Watching:
 
     def conclude(self, model, out, exit_zero):
         """Say what was found; the exit status."""
-        n_flagged = sum(row["verdict"] == "NG" for row in self.rows)
-        n_failed = sum(row["error"] is not None for row in self.rows)
-        n_scored = sum(row["verdict"] is not None for row in self.rows)
         alarm = self.monitor is not None and self.monitor.alarm_
         summary = None if self.monitor is None else self.monitor.summary()
-        self.output.report(f"{n_scored} scored, {n_flagged} flagged, {n_failed} failed: {out}")
+        counts = {
+            "n_scored": self.n_scored,
+            "n_flagged": self.n_flagged,
+            "n_failed": self.n_failed,
+        }
+        self.output.report(
+            f"{self.n_scored} scored, {self.n_flagged} flagged, {self.n_failed} failed: {out}"
+        )
         if summary is not None:
             self.output.report(summary)
         self.output.document(
             {
                 "model": model,
                 "sha256": self.digest,
-                "n_scored": n_scored,
-                "n_flagged": n_flagged,
-                "n_failed": n_failed,
+                **counts,
                 "out": out,
                 "drift": None if summary is None else {"alarm": alarm, "summary": summary},
                 "images": self.rows,
             }
         )
-        return status(n_flagged + alarm, n_failed, exit_zero)
+        return status(self.n_flagged + alarm, self.n_failed, exit_zero)
