@@ -4,13 +4,21 @@ Whatever they do is also a function of the library; here are arguments, messages
 files.
 """
 
-# Importing a command puts it on the list; the order is that of --help.
-# isort: off
-from . import _demo, _detectors, _fit, _score, _watch  # noqa: F401
-from . import _evaluate, _report, _calibrate, _export, _info  # noqa: F401
-from . import _audit, _compare  # noqa: F401
-
-# isort: on
+# Importing a command puts it on the list.
+from . import (  # noqa: F401
+    _audit,
+    _calibrate,
+    _compare,
+    _demo,
+    _detectors,
+    _evaluate,
+    _export,
+    _fit,
+    _info,
+    _report,
+    _score,
+    _watch,
+)
 from ._app import main
 
 __all__ = ["main"]

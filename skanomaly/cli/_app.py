@@ -24,6 +24,12 @@ NOT_DONE = 2
 INCOMPLETE = 3
 BROKEN_PIPE = 128 + 13  # as of a program that SIGPIPE ends
 
+# In --help: as they are met.
+ORDER = (
+    *("demo", "detectors", "fit", "score", "watch", "evaluate", "report", "calibrate", "export"),
+    *("info", "audit", "recommend", "benchmark"),
+)
+
 EXIT_STATUS = """\b
 Exit status:
   0    done, and nothing flagged
@@ -46,7 +52,7 @@ class _Group(click.Group):
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx):
-        return list(self.commands)  # in the order in which they are used
+        return [name for name in ORDER if name in self.commands]
 
 
 @click.group(

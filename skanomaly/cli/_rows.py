@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from ..calibration import conformal_p_values
-from ..regions import find_regions
 from ._output import CommandError
 
 COLUMNS = (
@@ -66,6 +65,8 @@ def _regions(anomaly_map, threshold):
     """Number of regions above the threshold, and the place of the largest."""
     if not anomaly_map.max() > threshold:
         return {"n_regions": 0}
+    from ..regions import find_regions  # whose import takes longer than the start of all else
+
     found = find_regions([anomaly_map], threshold)
     i = int(np.argmax(found.area))
     top, left, bottom, right = (int(found[s][i]) for s in ("top", "left", "bottom", "right"))
