@@ -10,6 +10,9 @@ from typing import NamedTuple
 from ..exceptions import InvalidImageError
 from ..images import is_listed, read_image
 
+# Seconds for which a new folder is looked at.
+NEW_FOR = 5.0
+
 
 class Arrival(NamedTuple):
     """A file that is complete, or of which nothing will come any more."""
@@ -46,20 +49,31 @@ class Arrivals:
     def __init__(self, folder, is_done, settle=1.0, patience=10.0):
         self.folder, self.is_done = Path(folder), is_done
         self.settle, self.patience = settle, max(patience, settle)
-        self._pending, self._given_up = {}, {}
+        self._pending, self._given_up, self._new_folders = {}, {}, {}
 
     def __len__(self):
         return len(self._pending)
 
-    def look(self):
-        """Notice all files that are there."""
-        for above, folders, names in os.walk(self.folder, followlinks=False):
+    def look(self, folder=None):
+        """Notice all files that are there, or below a folder of it."""
+        for above, folders, names in os.walk(folder or self.folder):
             folders.sort()
             for name in sorted(names):
                 self.notice(os.path.join(above, name))
 
+    def hear_of(self, path):
+        """Notice a file, or what is in a folder, of which there was word.
+
+        Of files that come into a new folder before the system has begun to watch it there is
+        none, so that it is looked at for a while.
+        """
+        if os.path.isdir(path):
+            self._new_folders[path] = time.monotonic() + NEW_FOR
+        else:
+            self.notice(path)
+
     def notice(self, path):
-        """Wait for a file, of which something has been heard."""
+        """Wait for a file."""
         name = os.path.relpath(path, self.folder)
         if is_listed(name):
             self._pending.setdefault(name, None)
@@ -71,6 +85,10 @@ class Arrivals:
         -------
         list of Arrival
         """
+        for folder, until in list(self._new_folders.items()):
+            self.look(folder)
+            if time.monotonic() > until:
+                del self._new_folders[folder]
         found = []
         for name in list(self._pending):
             arrival = self._looked_at(name)

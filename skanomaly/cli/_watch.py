@@ -129,7 +129,7 @@ def _ticks(arrivals, folder, once, poll):
             arrivals.look()
             looked = time.monotonic()
         for _, path in changes:
-            arrivals.notice(path)
+            arrivals.hear_of(path)
         yield
         if not Path(folder).is_dir():
             raise CommandError(f"{folder} is gone; what was scored is in the table")
