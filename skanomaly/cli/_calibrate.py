@@ -114,25 +114,23 @@ def _images(folder, decisions):
 
 
 def _all_good(folder):
-    """All images below a folder, unless they are laid out in good ones and others."""
+    """The images of a folder, if all are good ones as far as its layout tells."""
     from ..datasets import load_image_folder
     from ..exceptions import InvalidImageError
     from ..images import ImageFiles
 
-    files = ImageFiles.from_folder(folder, recursive=True)
+    ImageFiles.from_folder(folder, recursive=True)  # its error is about the folder itself
     try:
         found = load_image_folder(folder, split=None, mask_folder=None)
-    except InvalidImageError:
-        names = {Path(path).relative_to(folder).parts[0] for path in files.paths}
-        if names & {"train", "test"}:
-            raise CommandError(
-                f"{folder} is laid out in {', '.join(sorted(names))}; name the folder of good "
-                "images that set the threshold, none that was learnt from"
-            ) from None
-        return files
-    if (found.target == -1).any():
+    except InvalidImageError as error:
         raise CommandError(
-            f"{folder} holds {int((found.target == -1).sum())} images of defects "
-            f"({', '.join(sorted({*found.defect_types} - {'good'}))}); name the folder of good ones"
+            f"{folder}: whether all of its images are good ones cannot be told ({error.reason}); "
+            "name a folder that holds good images alone, none that were learnt from"
+        ) from None
+    if (found.target == -1).any():
+        kinds = ", ".join(sorted({*map(str, found.defect_types)} - {"good"}))
+        raise CommandError(
+            f"{folder} holds {int((found.target == -1).sum())} images of defects ({kinds}); name "
+            "the folder of good ones"
         )
-    return files
+    return found.images

@@ -106,6 +106,20 @@ def cell(value):
     return str(value)
 
 
+def counts_of(rows):
+    """How many were scored, flagged, and failed in some way."""
+    return {
+        "n_scored": sum(row["verdict"] is not None for row in rows),
+        "n_flagged": sum(row["verdict"] == "NG" for row in rows),
+        "n_failed": sum(row["error"] is not None for row in rows),
+    }
+
+
+def in_words(counts, out):
+    """The same for people."""
+    return ", ".join(f"{n} {name[2:]}" for name, n in counts.items()) + f": {out}"
+
+
 def as_csv(rows):
     """Rows, or the header, as bytes; names have the bytes that they have on disk."""
     buffer = io.StringIO()

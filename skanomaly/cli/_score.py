@@ -17,6 +17,8 @@ from ._rows import (
     GrowingTable,
     as_csv,
     cells,
+    counts_of,
+    in_words,
     key_of,
     read_rows,
     row_of,
@@ -164,20 +166,10 @@ def _rows_of(paths, folder, detector, digest, kept, map_files, journal):
 
 def _conclude(output, out, rows, exit_zero, detector, model, digest):
     """Say what was found; the exit status."""
-    n_flagged = sum(row["verdict"] == "NG" for row in rows)
-    n_failed = sum(row["error"] is not None for row in rows)
-    n_scored = sum(row["verdict"] is not None for row in rows)
-    output.report(f"{n_scored} scored, {n_flagged} flagged, {n_failed} failed: {out}", out)
+    counts = counts_of(rows)
+    output.report(in_words(counts, out), out)
     output.document(
-        {
-            "model": model,
-            "sha256": digest,
-            "threshold": -float(detector.offset_),
-            "n_scored": n_scored,
-            "n_flagged": n_flagged,
-            "n_failed": n_failed,
-            "out": out,
-            "images": rows,
-        }
+        {"model": model, "sha256": digest, "threshold": -float(detector.offset_), **counts}
+        | {"out": out, "images": rows}
     )
-    return status(n_flagged, n_failed, exit_zero)
+    return status(counts["n_flagged"], counts["n_failed"], exit_zero)

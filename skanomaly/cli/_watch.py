@@ -12,7 +12,7 @@ from ._arrivals import Arrivals
 from ._models import digest_of, load_detector
 from ._output import CommandError, say
 from ._pictures import MapFiles
-from ._rows import GrowingTable, key_of, row_of
+from ._rows import GrowingTable, counts_of, in_words, key_of, read_rows, row_of
 from ._score import OF_ROWS, with_maps_options
 from ._scoring import batch_size_of, check_not_below, judge
 
@@ -142,8 +142,7 @@ class _Watching:
         self.output, self.detector, self.digest = output, detector, digest
         self.table, self.map_files, self.monitor = table, map_files, None
         self.done = {key_of(row) for row in table.rows}
-        self.n_scored = self.n_flagged = self.n_failed = 0
-        self.rows = []  # for --json alone: it may go on for months
+        self.n_before = len(table.rows)
 
     def begin_monitor(self, defect_share):
         """Watch for drift; rows of this model that are there count as seen."""
@@ -177,13 +176,8 @@ class _Watching:
         for row in rows:
             self.done.add(key_of(row))
             self._tell(row)
-        if self.output.as_json:
-            self.rows += rows
 
     def _tell(self, row):
-        self.n_scored += row["verdict"] is not None
-        self.n_flagged += row["verdict"] == "NG"
-        self.n_failed += row["error"] is not None
         if row["error"] is not None:
             say(f"{row['file']}: {row['error']}")
         if row["verdict"] is None:
@@ -199,26 +193,17 @@ class _Watching:
 
     def conclude(self, model, out, exit_zero):
         """Say what was found; the exit status."""
+        # From the file: a signal may have come just after rows were written.
+        rows = read_rows(self.table.path)[0][self.n_before :]
         alarm = self.monitor is not None and self.monitor.alarm_
         summary = None if self.monitor is None else self.monitor.summary()
-        counts = {
-            "n_scored": self.n_scored,
-            "n_flagged": self.n_flagged,
-            "n_failed": self.n_failed,
-        }
-        self.output.report(
-            f"{self.n_scored} scored, {self.n_flagged} flagged, {self.n_failed} failed: {out}"
-        )
+        drift = None if summary is None else {"alarm": alarm, "summary": summary}
+        counts = counts_of(rows)
+        self.output.report(in_words(counts, out))
         if summary is not None:
             self.output.report(summary)
         self.output.document(
-            {
-                "model": model,
-                "sha256": self.digest,
-                **counts,
-                "out": out,
-                "drift": None if summary is None else {"alarm": alarm, "summary": summary},
-                "images": self.rows,
-            }
+            {"model": model, "sha256": self.digest, **counts, "out": out, "drift": drift}
+            | {"images": rows}
         )
-        return status(self.n_flagged + alarm, self.n_failed, exit_zero)
+        return status(counts["n_flagged"] + alarm, counts["n_failed"], exit_zero)
