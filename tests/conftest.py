@@ -1,17 +1,21 @@
 """Shared data and small fitted detectors."""
 
 import os
+import shutil
 from collections import OrderedDict, deque
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+import joblib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.interpolate import RegularGridInterpolator
 from torch import nn
 
-from skanomaly import HierarchicalFeatureAE
+import skanomaly
+from skanomaly import HierarchicalFeatureAE, cli
 from skanomaly._holdout import hold_out
 from skanomaly.base import BaseImageDetector
 from skanomaly.datasets import make_texture_defects
@@ -140,3 +144,66 @@ def as_if_trained(module, seed=0):
             nn.init.normal_(part.weight, 0, part.weight[0].numel() ** -0.5, generator=generator)
             nn.init.normal_(part.bias, 0, 0.1, generator=generator)
     return module.eval()
+
+
+# Folders of images and small models, as the command line meets them.
+
+# Of a detector that is fitted and scores at once.
+QUICK_FIT = ["--detector", "LocalContrast", "--set", "image_size=64", "--set", "scales=[2, 4]"]
+
+
+@pytest.fixture(scope="session")
+def good_parts(textures, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("good")
+    for i, image in enumerate(textures[0].images):
+        Image.fromarray(image).save(folder / f"{i:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(good_parts, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.skanomaly"
+    assert cli.main(["fit", str(good_parts), "-o", str(path), *QUICK_FIT]) == 0
+    return path
+
+
+@pytest.fixture(scope="session")
+def models(model, textures, tmp_path_factory):
+    """The same model in each format, under names that say nothing of it."""
+    folder, detector = tmp_path_factory.mktemp("models"), skanomaly.load(model)
+    shutil.copy(model, folder / "a.joblib")
+    skanomaly.export_onnx(detector, folder / "a", textures[1].images[:2])
+    joblib.dump(detector, folder / "a.skanomaly")
+    joblib.dump(detector, folder / "a.onnx", compress=3)
+    return {
+        "skanomaly": folder / "a.joblib",
+        "onnx": folder / "a",
+        "pickle": folder / "a.skanomaly",
+        "compressed pickle": folder / "a.onnx",
+    }
+
+
+@pytest.fixture
+def new_parts(textures, tmp_path):
+    folder = tmp_path / "new"
+    (folder / "line 2").mkdir(parents=True)
+    for i, image in enumerate(textures[1].images):
+        place = folder if i % 2 else folder / "line 2"
+        Image.fromarray(image).save(place / f"{i:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def parts(textures, tmp_path_factory):
+    """A folder laid out like MVTec AD."""
+    root = tmp_path_factory.mktemp("parts")
+    for bunch in textures:
+        for image, mask, name in zip(bunch.images, bunch.masks, bunch.filenames):
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+            if mask.any():
+                place = root / "ground_truth" / path.parent.name
+                place.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask).save(place / f"{path.stem}_mask.png")
+    return root

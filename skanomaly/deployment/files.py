@@ -144,6 +144,30 @@ def load(path, *, classes=()):
     return estimator
 
 
+def versions_in(path):
+    """Versions of the libraries that wrote a file of `save`, without loading what it holds.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    dict of str to str
+
+    Raises
+    ------
+    ModelFileError
+        If it is damaged, cut short or no such file.
+    """
+    name = os.fsdecode(path)
+    try:
+        versions = _read(name)[0]["versions"]
+        return {package: str(versions[package])[:40] for package in PACKAGES}
+    except (Refused, KeyError, TypeError) as error:
+        raise ModelFileError(f"{name} cannot be read: {error}") from error
+
+
 def _read(name):
     """The document and the tensors of a file, whose checksum is right."""
     with open(name, "rb", opener=_open_at_once) as file:

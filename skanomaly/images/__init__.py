@@ -15,7 +15,7 @@ from ._dataset import MAX_BYTES_IN_MEMORY, ImageBatch, ImageDataset
 from ._files import ImageFiles
 from ._lazy import LazyImages, taken
 from ._light import grey_of, sharpness_of
-from ._listing import IMAGE_SUFFIXES
+from ._listing import IMAGE_SUFFIXES, is_listed
 from ._part import PartOfBatch
 from ._reading import read_image, read_size
 from ._regions import Regions
@@ -40,6 +40,7 @@ __all__ = [
     "checked_value_range",
     "converted",
     "grey_of",
+    "is_listed",
     "path_of",
     "range_of",
     "read_image",

@@ -28,6 +28,24 @@ def _suffixes():
 IMAGE_SUFFIXES = _suffixes()
 
 
+def is_listed(path):
+    """Whether a file counts as an image of the folder that it lies in, by its name.
+
+    Parameters
+    ----------
+    path : path-like
+        Relative to the folder.
+
+    Returns
+    -------
+    bool
+    """
+    *folders, _ = parts = Path(path).parts
+    is_hidden = any(part.startswith(".") for part in parts)
+    is_foreign = any(folder in _FOREIGN_FOLDERS for folder in folders)
+    return not is_hidden and not is_foreign and Path(path).suffix.lower() in IMAGE_SUFFIXES
+
+
 def image_paths(folder, recursive):
     """Image files of a folder, sorted by path; hidden ones are left out, links are followed.
 

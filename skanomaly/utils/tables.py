@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from ._discovery import all_detectors
 
@@ -50,7 +51,7 @@ def readme(text):
     _, end, after = rest.partition(_END)
     if not (start and end):
         raise ValueError(f"there is no {_START.strip()} followed by {_END.strip()} in the README")
-    lines = [[f"`{name}`", _what_it_does(cls), _source(cls)] for name, cls in all_detectors()]
+    lines = [[f"`{name}`", what_it_detects(cls), _source(cls)] for name, cls in all_detectors()]
     return before + start + _table(["detector", "detects defects", "source"], lines) + end + after
 
 
@@ -80,24 +81,59 @@ def page():
     )
 
 
-def _what_it_does(cls):
+def what_it_detects(cls):
+    """How a detector finds defects, in a few words: the first line of its docstring.
+
+    Parameters
+    ----------
+    cls : class
+
+    Returns
+    -------
+    str
+    """
     return cls.__doc__.splitlines()[0].removeprefix("Detect defects ").removesuffix(".")
 
 
-def _source(cls):
-    """Authors of the first reference in the docstring, and where it can be read."""
+class Reference(NamedTuple):
+    """Where a method comes from."""
+
+    authors: str  #: "One", "One and Two" or "One et al."
+    label: str  #: such as "arXiv 2011.08785"; "" where only authors are known
+    url: str
+
+
+def reference_of(cls):
+    """The first reference in a detector's docstring.
+
+    Parameters
+    ----------
+    cls : class
+
+    Returns
+    -------
+    Reference or None
+    """
     found = re.search(
         r'^\.\. \[1\] (.+?), "(.+?)(\n\n|\n\.\. \[|\Z)', cls.__doc__, re.MULTILINE | re.DOTALL
     )
     if found is None:
-        return ""
+        return None
     surnames = [author.split()[-1] for author in found[1].split(",")]
     authors = " and ".join(surnames) if len(surnames) < 3 else f"{surnames[0]} et al."
     if arxiv := re.search(r"arXiv:(\d+\.\d+)", found[2]):
-        return f"{authors}, [arXiv {arxiv[1]}](https://arxiv.org/abs/{arxiv[1]})"
+        return Reference(authors, f"arXiv {arxiv[1]}", f"https://arxiv.org/abs/{arxiv[1]}")
     if doi := re.search(r"doi:(\S+?)[.,]?(\s|\Z)", found[2]):
-        return f"{authors}, [doi {doi[1]}](https://doi.org/{doi[1]})"
-    return authors
+        return Reference(authors, f"doi {doi[1]}", f"https://doi.org/{doi[1]}")
+    return Reference(authors, "", "")
+
+
+def _source(cls):
+    """The first reference, as Markdown."""
+    found = reference_of(cls)
+    if found is None:
+        return ""
+    return f"{found.authors}, [{found.label}]({found.url})" if found.url else found.authors
 
 
 def _own_parameters(cls):

@@ -340,3 +340,14 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path):
     features.steps.append(("svm", OneClassSVM().fit(features.transform(X))))
     with pytest.raises(TypeError, match=r"OneClassSVM and holds \w+, .*joblib.dump"):
         save(features, tmp_path / "model")
+
+
+def test_versions_are_read_without_loading(tmp_path, monkeypatch):
+    save(skanomaly.PaDiM(), tmp_path / "m")
+    monkeypatch.setattr(files, "Decoder", lambda *_: pytest.fail("was loaded"))
+    found = files.versions_in(tmp_path / "m")
+    assert found == {package: files.version(package) for package in files.PACKAGES}
+    content = (tmp_path / "m").read_bytes()
+    (tmp_path / "m").write_bytes(content[:-1])
+    with pytest.raises(ModelFileError, match="m cannot be read: it is damaged or cut short"):
+        files.versions_in(tmp_path / "m")

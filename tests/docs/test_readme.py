@@ -48,7 +48,7 @@ def test_python_examples(folder, capsys):
 
 def test_commands(folder):
     assert [line.split()[0] for line in SHELL] == ["fit", "score"]
-    for line, more in zip(SHELL, (["--image-size", "64", "--max-epochs", "1"], [])):
+    for line, more in zip(SHELL, (["--set", "image_size=64"], [])):
         cli.main([*line.split(), *more])
     assert len((folder / "scores.csv").read_text().splitlines()) == 1 + 6
     assert len(list((folder / "maps").iterdir())) == 6

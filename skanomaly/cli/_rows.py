@@ -1,0 +1,262 @@
+"""Rows of scores: what is said of an image, in CSV files that grow and can be gone on with."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from ..calibration import conformal_p_values
+from ._output import CommandError
+
+COLUMNS = (
+    *("file", "verdict", "score", "threshold", "times_threshold", "p_value", "n_regions"),
+    *("left", "top", "width", "height", "area", "error", "bytes", "modified", "model"),
+)
+
+_NUMBERS = {
+    **dict.fromkeys(("score", "threshold", "times_threshold", "p_value"), float),
+    **dict.fromkeys(("n_regions", "left", "top", "width", "height", "area", "bytes"), int),
+}
+# What a spreadsheet would take for a formula is quoted (OWASP, "CSV injection").
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_NO_QUOTE = re.compile(r"^'([=+\-@\t\r\n])")
+
+
+def row_of(name, stamp, found, error, detector, model):
+    """What is said of an image: a dict of all columns, None where there is nothing to say.
+
+    Parameters
+    ----------
+    name : str
+    stamp : (int, int) or None
+        Bytes of the file, and when it was modified, in ns.
+    found : (float, int, ndarray) or None
+        Score and label, as of detectors, and map.
+    error : str or None
+    detector : detector
+    model : str
+        Digest of its file.
+    """
+    row = dict.fromkeys(COLUMNS) | {"file": name, "error": error, "model": model[:12]}
+    if stamp is not None:
+        row |= {"bytes": stamp[0], "modified": _as_time(stamp[1])}
+    if found is None:
+        return row
+    score, label, anomaly_map = found
+    threshold = -float(detector.offset_)
+    p = conformal_p_values(np.array([score]), detector.validation_scores_, np.random.RandomState(0))
+    row |= {
+        "verdict": "NG" if label == -1 else "OK",
+        "score": -float(score),
+        "threshold": threshold,
+        "times_threshold": -float(score) / threshold if threshold > 0 else None,
+        "p_value": float(p[0]),
+    }
+    return row | _regions(anomaly_map, detector.map_threshold_)
+
+
+def _regions(anomaly_map, threshold):
+    """Number of regions above the threshold, and the place of the largest."""
+    if not anomaly_map.max() > threshold:
+        return {"n_regions": 0}
+    from ..regions import find_regions  # whose import takes longer than the start of all else
+
+    found = find_regions([anomaly_map], threshold)
+    i = int(np.argmax(found.area))
+    top, left, bottom, right = (int(found[s][i]) for s in ("top", "left", "bottom", "right"))
+    return {
+        "n_regions": len(found.area),
+        **{"left": left, "top": top, "width": right - left, "height": bottom - top},
+        "area": int(found.area[i]),
+    }
+
+
+def stamp_of(path):
+    """Bytes of a file and when it was modified, in ns; None if it cannot be told."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _as_time(nanoseconds):
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+def key_of(row):
+    """What tells a file, in one of its states, from another."""
+    return row["file"], row["bytes"], row["modified"]
+
+
+def cell(value):
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.9g}"
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return str(value)
+
+
+def counts_of(rows):
+    """How many were scored, flagged, and failed in some way."""
+    return {
+        "n_scored": sum(row["verdict"] is not None for row in rows),
+        "n_flagged": sum(row["verdict"] == "NG" for row in rows),
+        "n_failed": sum(row["error"] is not None for row in rows),
+    }
+
+
+def in_words(counts, out):
+    """The same for people."""
+    return ", ".join(f"{n} {name[2:]}" for name, n in counts.items()) + f": {out}"
+
+
+def as_csv(rows):
+    """Rows, or the header, as bytes; names have the bytes that they have on disk."""
+    buffer = io.StringIO()
+    csv.writer(buffer).writerows([cell(value) for value in row] for row in rows)
+    return buffer.getvalue().encode("utf-8", "surrogateescape")
+
+
+HEADER = as_csv([COLUMNS])
+
+
+def cells(row):
+    """The values of a row in the order of the columns."""
+    return [row[name] for name in COLUMNS]
+
+
+def read_rows(path):
+    """Rows of a file that was written here, of text; what a crash has cut off at its end is not.
+
+    Returns
+    -------
+    rows : list of dict
+    size : int
+        Bytes up to the end of the last whole row.
+
+    Raises
+    ------
+    CommandError
+        If the file is another one.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except FileNotFoundError:
+        return [], 0
+    content = content[: _end_of_rows(content)]
+    if not content:
+        return [], 0
+    text = io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")
+    header, *rows = csv.reader(text)
+    if tuple(header) != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
+        raise CommandError(
+            f"{path} is no table of scores of this version (its first line would be "
+            f"{','.join(COLUMNS)}); name another file, or move it away"
+        )
+    return [_typed(dict(zip(COLUMNS, row)), path) for row in rows], len(content)
+
+
+def _typed(row, path):
+    """A row as `row_of` gives it, from cells."""
+    try:
+        for name in _NUMBERS:
+            row[name] = None if row[name] == "" else _NUMBERS[name](row[name])
+    except ValueError:
+        raise CommandError(
+            f"{path}: in the row of {row['file']} {name} is {row[name]!r:.40}, expected a number; "
+            "name another file, or move it away"
+        ) from None
+    for name in ("verdict", "error", "modified"):
+        row[name] = row[name] or None
+    return row | {"file": _NO_QUOTE.sub(r"\1", row["file"])}
+
+
+def _end_of_rows(content):
+    """Where the last row ends whose line does; a line's end within quotes ends none."""
+    end = position = n_quotes = 0
+    for line in content.splitlines(keepends=True):
+        position += len(line)
+        n_quotes += line.count(b'"')
+        if line.endswith(b"\n") and n_quotes % 2 == 0:
+            end = position
+    return end
+
+
+class GrowingTable:
+    """A CSV file that rows are appended to, each batch whole and on the disk.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Attributes
+    ----------
+    rows : list of dict
+        Those that were there.
+    """
+
+    def __init__(self, path):
+        self.path, self._file = Path(path), None
+        self.rows, _ = read_rows(self.path)
+
+    def open(self):
+        """Begin to write, alone: mend the end of a file that is there, or begin one."""
+        file = open(self.path, "ab")  # noqa: SIM115
+        try:
+            _lock(file, self.path)
+            self.rows, size = read_rows(self.path)
+            os.truncate(self.path, size)
+        except BaseException:
+            file.close()
+            raise
+        self._file = file
+        if not size:
+            self._write(HEADER)
+        return self
+
+    def append(self, rows):
+        """Write rows; they are on the disk when it returns."""
+        if self._file is None:
+            self.open()
+        self._write(as_csv(map(cells, rows)))
+
+    def _write(self, content):
+        self._file.write(content)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self):
+        """Let others write to it."""
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def _lock(file, path):
+    """Refuse a file that another process appends to."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise CommandError(
+            f"another process writes to {path}; end it, or name another file"
+        ) from None

@@ -1,0 +1,59 @@
+"""Images scored in batches, where one that cannot be used stops none of the others."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from .._unwrap import detect
+from ..exceptions import InvalidImageError
+from ._models import parameter_of
+from ._output import CommandError
+
+
+class Judged(NamedTuple):
+    """What came of an image: score, label and map, or an error."""
+
+    found: tuple | None
+    error: str | None
+
+
+def judge(detector, images):
+    """What comes of each image; one after the other where an error does not say of which it is.
+
+    Parameters
+    ----------
+    detector : detector
+    images : list of path or ndarray
+
+    Returns
+    -------
+    list of Judged
+    """
+    judged, left, found = [None] * len(images), list(range(len(images))), None
+    while left and found is None:
+        try:
+            found = detect(detector, [images[i] for i in left], with_maps=True)
+        except InvalidImageError as error:
+            if error.index is None and len(left) > 1:
+                return [judge(detector, [image])[0] for image in images]
+            judged[left.pop(error.index or 0)] = Judged(None, error.reason)
+    if found is not None:
+        for i, *of_image in zip(left, found.scores, found.labels, found.maps):
+            judged[i] = Judged(tuple(of_image), None)
+    return judged
+
+
+def batch_size_of(detector):
+    """Images that a detector scores at once."""
+    return parameter_of(detector, "batch_size", 8)
+
+
+def check_not_below(folder, inside, option):
+    """Refuse to write pictures where images are read from."""
+    folder, inside = os.path.realpath(folder), os.path.realpath(inside)
+    if os.path.commonpath([folder, inside]) == folder:
+        raise CommandError(
+            f"{option} {inside} lies in {folder}, whose images are scored: pictures would be taken "
+            "for such; name a folder outside it"
+        )
