@@ -14,7 +14,8 @@ _COMMAND = "python -m skanomaly.utils.tables"
 _START, _END = f"<!-- {_COMMAND} -->\n", "<!-- end -->\n"
 _PAGE = f"""# Detectors
 
-What each class says of itself, written by `{_COMMAND}`.
+What each class says of itself, written by `{_COMMAND}`. Each has a guide, to which its name leads;
+[which one to choose](choosing.md) is another question.
 
 - features: it needs those of a pretrained network (`backbone`, `weights`, `layers`)
 - training: it trains a network (`max_epochs`, `lr`, `callbacks`, `checkpoint`)
@@ -71,13 +72,22 @@ def page():
             hasattr(cls, "partial_fit"),
             not hasattr(cls, "_not_exportable"),
         )
-        properties.append([f"`{name}`", *(_YES if it_has else "" for it_has in has), _source(cls)])
-        parameters.append([f"`{name}`", ", ".join(f"`{own}`" for own in _own_parameters(cls))])
+        properties.append(
+            [_guide(name, cls), *(_YES if it_has else "" for it_has in has), _source(cls)]
+        )
+        parameters.append(
+            [_guide(name, cls), ", ".join(f"`{own}`" for own in _own_parameters(cls))]
+        )
     head = ["detector", "features", "training", "drawn defects", "grows", "ONNX", "source"]
     return _PAGE.format(
         properties=_table(head, properties),
         parameters=_table(["detector", "its own parameters"], parameters),
     )
+
+
+def _guide(name, cls):
+    """The class, with a link to the page that tells of it, which its file names."""
+    return f"[`{name}`](methods/{cls.__module__.rpartition('.')[2]}.md)"
 
 
 def _what_it_does(cls):
