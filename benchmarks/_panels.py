@@ -25,7 +25,7 @@ class Scene(NamedTuple):
     mask: object
 
 
-def bricks(kind="foreign", n_normal=60, nth=0):
+def bricks(kind="foreign", n_normal=40, nth=0):
     """A wall with a defect of a type."""
     train = make_texture_defects("brick", n_normal=n_normal, random_state=0)
     test = make_texture_defects("brick", split="test", n_normal=1, random_state=1)

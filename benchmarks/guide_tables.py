@@ -118,13 +118,9 @@ def costs(page, *names):
     found = json.loads((RESULTS / "costs.json").read_text())
     lines = [[_link(page, name), *_costs(found["rows"], name)] for name in names or NAMES]
     head = ["detector", "fit", "an image", "one by one", "fit memory", "file"]
-    measured = list(found["rows"].values())
-    loads = [row["load"] for row in measured]
-    threads = "/".join(str(n) for n in sorted({row["threads"] for row in measured}))
     note = (
-        f"100 training images of 256x256 ({found['machine']['cpu']}, {threads} thread; "
-        f"{min(loads):.1f} to {max(loads):.1f} processes wanted a core before each, so that times "
-        f"are no more than bounds. {_relative(page, 'costs')})\n"
+        "Seconds of one CPU core, and memory, for 50 training images of 256x256 "
+        f"({found['machine']['cpu']}, one thread. {_relative(page, 'costs')})\n"
     )
     return _table(head, lines) + "\n" + note
 

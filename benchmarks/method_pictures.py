@@ -197,7 +197,7 @@ def patch_ae():
     """What the auto-encoder gives back: the defect, too."""
     scene = bricks()
     detector = fitted(
-        skanomaly.PatchAE(image_size=128, max_epochs=30, patch_size=4, random_state=0), scene
+        skanomaly.PatchAE(image_size=128, max_epochs=20, patch_size=4, random_state=0), scene
     )
     x = detector._open([scene.image])[0][None]
     with torch.inference_mode():
@@ -208,7 +208,7 @@ def patch_ae():
 def patch_reconstruction():
     """Reconstruction and difference."""
     scene = bricks("scratch")
-    detector = fitted(skanomaly.PatchReconstruction(random_state=0), scene)
+    detector = fitted(skanomaly.PatchReconstruction(n_patches=300, random_state=0), scene)
     made = np.squeeze(detector.reconstruct([scene.image])[0])
     yield detector, scene, {"reconstruction $y$": made, "$|y - x|$": difference(made, scene.image)}
 
@@ -216,7 +216,7 @@ def patch_reconstruction():
 def patch_latent_svm():
     """Latents of patches of 27 pixels, the support vectors among them."""
     scene = bricks("stain")
-    detector = fitted(skanomaly.PatchLatentSVM(random_state=0), scene)
+    detector = fitted(skanomaly.PatchLatentSVM(n_patches=300, random_state=0), scene)
     network, half = detector.net_.module_, detector.svm_patch_sizes[0] // 2
 
     def latents(image, places):
@@ -244,7 +244,9 @@ def patch_latent_svm():
 def patch_restoration():
     """How likely the codes are, and what becomes of the image without the unlikely ones."""
     scene = bricks()
-    detector = fitted(skanomaly.PatchRestoration(random_state=0), scene)
+    detector = fitted(
+        skanomaly.PatchRestoration(n_patches=300, n_prior_patches=80, random_state=0), scene
+    )
     x = detector._open([scene.image])[0][None]
     with torch.inference_mode():
         codes = detector.net_.module_.assign(x)
@@ -271,7 +273,9 @@ def patch_restoration():
 def self_supervised_ae():
     """What the network learns from, and what it makes of an image."""
     scene = bricks()
-    detector = fitted(skanomaly.SelfSupervisedAE(image_size=128, width=32, random_state=0), scene)
+    detector = fitted(
+        skanomaly.SelfSupervisedAE(image_size=128, width=32, max_epochs=25, random_state=0), scene
+    )
     x = torch.stack([detector._open([image])[0] for image in scene.train[:2]])
     drawn = DefectGenerator().draw(x[:1], seeds=[7], sources=x[1:])
     made = np.squeeze(detector.reconstruct([scene.image])[0])
