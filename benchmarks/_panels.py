@@ -18,26 +18,34 @@ BLUE, RED, GREY = "#2166ac", "#cb181d", "#9aa3ad"
 
 
 class Scene(NamedTuple):
-    """Images to learn from, and one with a defect."""
+    """Images to learn from, good ones that set the threshold, and one with a defect."""
 
     train: object
+    validation: object
     image: object
     mask: object
+    crop: tuple = (slice(None), slice(None))  # what of it is shown
 
 
-def bricks(kind="foreign", n_normal=40, nth=0):
+def bricks(kind="foreign", n_normal=70, nth=0):
     """A wall with a defect of a type."""
     train = make_texture_defects("brick", n_normal=n_normal, random_state=0)
     test = make_texture_defects("brick", split="test", n_normal=1, random_state=1)
     chosen = np.flatnonzero(test.defect_types == kind)[nth]
-    return Scene(train.images, test.images[chosen], test.masks[chosen])
+    learnt, others = np.split(train.images, [40])
+    return Scene(learnt, others, test.images[chosen], test.masks[chosen])
 
 
 def plates(n_turns=1, kind=0):
     """A drawn part, in one or several poses, with a scratch or another defect."""
     parts = drawn_parts(0)
-    train = [np.rot90(image, i % n_turns) for i, image in enumerate(parts.train)]
-    return Scene(np.stack(train), parts.test.images[30 + kind], parts.test.masks[30 + kind])
+    train, validation = (
+        np.stack([np.rot90(image, i % n_turns) for i, image in enumerate(images)])
+        for images in (parts.train, parts.validation)
+    )
+    image, mask = parts.test.images[30 + kind], parts.test.masks[30 + kind]
+    crop = PART if n_turns == 1 else (slice(None), slice(None))
+    return Scene(train, validation, image, mask, crop)
 
 
 def paper():
@@ -53,7 +61,7 @@ def paper():
     mask[70:73, 40:43] = True
     sheets[-1][mask] -= 0.45
     sheets = np.uint8(255 * sheets.clip(0, 1))
-    return Scene(sheets[:-1], sheets[-1], mask)
+    return Scene(sheets[:10], sheets[10:-1], sheets[-1], mask)
 
 
 def points(ax, normal, defective, labels):
@@ -68,12 +76,12 @@ def points(ax, normal, defective, labels):
 def draw_rows(rows, path):
     """A row for each (detector, scene, panels): image, panels, map and mask."""
     n_columns = 3 + max(len(panels) for *_, panels in rows)
-    crops = [PART if s.mask.shape == (256, 256) else 2 * (slice(None),) for _, s, _ in rows]
-    heights = [n / m for n, m in (s.mask[c].shape for (_, s, _), c in zip(rows, crops))]
+    heights = [height / width for height, width in (s.mask[s.crop].shape for _, s, _ in rows)]
     size = 1.95 * n_columns, 1.9 * sum(heights) + 0.35 * len(rows)
     figure = Figure(figsize=size, layout="constrained", dpi=100)
     axes = figure.subplots(len(rows), n_columns, squeeze=False)
-    for (detector, scene, panels), crop, line in zip(rows, crops, axes):
+    for (detector, scene, panels), line in zip(rows, axes):
+        crop = scene.crop
         mask = scene.mask[crop]
         found = detector.detect([scene.image])
         show(line[0], scene.image[crop], "image")

@@ -134,6 +134,11 @@ def main():
             )
             results[key] = {**json.loads(found.splitlines()[-1]), "load": load}
             print(key, results.rows[key], flush=True)
+    write_table(results)
+
+
+def write_table(results):
+    """Of all that was measured so far, in the order of the detectors."""
     order = list(MEASURED)
     rows = sorted(results.rows.items(), key=lambda row: order.index(row[0].split(", ")[0]))
     results.write_table(

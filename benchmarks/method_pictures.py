@@ -8,6 +8,7 @@ import torch
 from _common import fit
 from _panels import BLUE, GREY, RED, bricks, draw_rows, paper, plates, points
 from matplotlib.colors import ListedColormap
+from matplotlib.ticker import FixedLocator, NullLocator
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
@@ -151,10 +152,11 @@ def spade():
     detector = fitted(skanomaly.SPADE(n_images=5, random_state=0), scene)
     with torch.inference_mode():
         levels = detector._pyramid(detector._open([scene.image])[0][None])
-        order = detector._nearest_images(levels[-1].mean(dim=(2, 3)))[0].numpy()
+        distances = torch.cdist(levels[-1].mean(dim=(2, 3)), detector.global_features_)
+    order = distances[0].argsort().tolist()
     learnt = detector_images(detector, scene)
-    titles = ("most similar", "second")
-    yield detector, scene, {t: learnt[i] / 255 for t, i in zip(titles, order)}
+    chosen = {"most similar": order[0], "second": order[1], "least similar": order[-1]}
+    yield detector, scene, {title: learnt[i] / 255 for title, i in chosen.items()}
 
 
 def fast_flow():
@@ -177,11 +179,18 @@ def fast_flow():
             share = np.full(values.size, 1 / values.size)
             ax.hist(values.ravel(), bins, weights=share, color=colour, alpha=0.7, label=label)
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(FixedLocator([0.3, 1, 3, 10]))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xlabel(r"$\overline{z^2}$ at a position, finest level", fontsize=8)
         ax.set_ylabel("share", fontsize=8)
         ax.legend(fontsize=7)
 
-    yield detector, scene, {r"$\overline{z^2}$": bad / bad.max(), "positions": draw}
+    yield (
+        detector,
+        scene,
+        {r"$\overline{z^2}$": (bad / np.quantile(bad, 0.995)).clip(0, 1), "positions": draw},
+    )
 
 
 def hierarchical_feature_ae():
@@ -195,9 +204,9 @@ def hierarchical_feature_ae():
 
 def patch_ae():
     """What the auto-encoder gives back: the defect, too."""
-    scene = bricks()
+    scene = bricks("missing", nth=3)
     detector = fitted(
-        skanomaly.PatchAE(image_size=128, max_epochs=20, patch_size=4, random_state=0), scene
+        skanomaly.PatchAE(image_size=128, max_epochs=30, patch_size=4, random_state=0), scene
     )
     x = detector._open([scene.image])[0][None]
     with torch.inference_mode():
@@ -215,7 +224,7 @@ def patch_reconstruction():
 
 def patch_latent_svm():
     """Latents of patches of 27 pixels, the support vectors among them."""
-    scene = bricks("stain")
+    scene = bricks("missing", nth=3)
     detector = fitted(skanomaly.PatchLatentSVM(n_patches=300, random_state=0), scene)
     network, half = detector.net_.module_, detector.svm_patch_sizes[0] // 2
 
@@ -291,7 +300,7 @@ def self_supervised_ae():
 
 
 def fitted(detector, scene):
-    fit(detector, list(scene.train))
+    fit(detector, scene.train, X_val=scene.validation)
     return detector
 
 

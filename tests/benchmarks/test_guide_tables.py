@@ -82,10 +82,20 @@ def test_a_guide_has_a_small_picture(name, tables):
     assert (IMAGES / f"{page.stem}.png").stat().st_size < 120_000
 
 
-def test_links_between_guides_lead_somewhere():
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} leads to {target}"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_between_guides_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#:\s]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8"))
+    for target, anchor in links:
+        path = page.parent / target if target else page
+        assert path.exists(), f"leads to {target}"
+        if anchor:
+            assert anchor in anchors(path), f"leads to {target}#{anchor}"
+
+
+def anchors(page):
+    """Of its headings, as code hosts make them."""
+    headings = re.findall("^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings]
 
 
 def test_a_mean_is_one_over_seeds_then_categories(tables):
