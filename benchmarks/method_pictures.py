@@ -211,7 +211,7 @@ def patch_ae():
     x = detector._open([scene.image])[0][None]
     with torch.inference_mode():
         given_back = detector.net_.module_(detector._features(x))[0, 0].numpy()
-    yield detector, scene, {"given back, defect and all": given_back.clip(0, 1)}
+    yield detector, scene, {"given back": given_back.clip(0, 1)}
 
 
 def patch_reconstruction():
@@ -281,9 +281,9 @@ def patch_restoration():
 
 def self_supervised_ae():
     """What the network learns from, and what it makes of an image."""
-    scene = bricks()
+    scene = bricks("stain", nth=3)
     detector = fitted(
-        skanomaly.SelfSupervisedAE(image_size=128, width=32, max_epochs=25, random_state=0), scene
+        skanomaly.SelfSupervisedAE(image_size=128, width=32, max_epochs=40, random_state=0), scene
     )
     x = torch.stack([detector._open([image])[0] for image in scene.train[:2]])
     drawn = DefectGenerator().draw(x[:1], seeds=[7], sources=x[1:])

@@ -63,7 +63,7 @@ def test_every_detector_has_a_guide(name, tables):
 def test_parameters_in_a_guide_are_parameters(name, tables):
     """What a guide sets in examples and lists beside a paper's symbols exists."""
     text = tables.guide_of(name).read_text(encoding="utf-8")
-    table = re.search(r"\| --- \| --- \|\n((?:\| .*\n)+)", text)
+    table = re.search(r"^\| --- \| --- \|\n((?:\| .*\n)+)", text, re.MULTILINE)
     listed = {
         parameter
         for line in (table[1].splitlines() if table else [])
