@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from _common import fit
 from _panels import BLUE, GREY, RED, bricks, draw_rows, paper, plates, points
-from matplotlib.colors import ListedColormap
 from matplotlib.ticker import FixedLocator, NullLocator
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -252,31 +251,28 @@ def patch_latent_svm():
 
 def patch_restoration():
     """How likely the codes are, and what becomes of the image without the unlikely ones."""
-    scene = bricks()
+    scene, of_paper = bricks(), {"error": "ssim", "standardize": None}
     detector = fitted(
-        skanomaly.PatchRestoration(n_patches=300, n_prior_patches=80, random_state=0), scene
+        skanomaly.PatchRestoration(
+            n_patches=300, n_prior_patches=80, stride=36, random_state=0, **of_paper
+        ),
+        scene,
     )
     x = detector._open([scene.image])[0][None]
     with torch.inference_mode():
         codes = detector.net_.module_.assign(x)
         likelihood = detector.prior_net_.module_.log_likelihood(codes)[0].numpy()
     restored = np.squeeze(detector.restore([scene.image])[0])
-    shown = np.random.default_rng(0).permutation(detector.n_codes)[codes[0].numpy()]
+    brightness = detector.net_.module_.quantizer.codes.mean(dim=1).argsort().argsort()
+    shown = brightness[codes[0]].numpy() / detector.n_codes
 
     def draw(ax):
-        ax.imshow(shown, cmap=ListedColormap(np.random.default_rng(1).random((64, 3))))
+        ax.imshow(0.4 + 0.6 * shown, cmap="gray", vmin=0, vmax=1)
         unlikely = likelihood < detector.log_likelihood_threshold_
-        ax.scatter(*np.argwhere(unlikely)[:, ::-1].T, s=9, marker="s", color=RED)
+        ax.scatter(*np.argwhere(unlikely)[:, ::-1].T, s=5, marker="s", color=RED)
         ax.set_axis_off()
 
-    yield (
-        detector,
-        scene,
-        {
-            "codes, unlikely ones red": draw,
-            "restored": restored,
-        },
-    )
+    yield detector, scene, {"codes, unlikely ones red": draw, "restored": restored}
 
 
 def self_supervised_ae():
