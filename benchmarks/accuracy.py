@@ -188,7 +188,7 @@ themselves, joined, scaled and averaged as for PatchAE. "SelfSupervisedAE
 without defects and skip" is the same network, trained as long to give back normal images. It has to
 do without the connection from input to output, with which it would be the identity from the start
 and its map zero. Other work ran on the machine: times are no more than bounds (see
-detector_speed.md).
+costs.md).
 
 "As in the paper" are a method's own maps (`standardize=None`, and where there were others defaults
 of then: the level weights of eq. 9, eight couplings, squared errors, SSIM). Their rows and those of

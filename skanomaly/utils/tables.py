@@ -1,6 +1,7 @@
-"""Tables of detectors in the documentation, from what the classes say of themselves.
+"""Tables in the documentation: of detectors and checks, from what they say of themselves.
 
-``python -m skanomaly.utils.tables`` rewrites those in ``README.md`` and ``docs/detectors.md``.
+``python -m skanomaly.utils.tables`` rewrites those in ``README.md``, ``docs/detectors.md`` and
+``docs/conformance.md``.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ._discovery import all_detectors
+from .estimator_checks import CHECKS
 
 _COMMAND = "python -m skanomaly.utils.tables"
 _START, _END = f"<!-- {_COMMAND} -->\n", "<!-- end -->\n"
 _PAGE = f"""# Detectors
 
-What each class says of itself, written by `{_COMMAND}`.
+What each class says of itself, written by `{_COMMAND}`. Each has a guide, to which its name leads;
+[which one to choose](choosing.md) is another question.
 
 - features: it needs those of a pretrained network (`backbone`, `weights`, `layers`)
 - training: it trains a network (`max_epochs`, `lr`, `callbacks`, `checkpoint`)
@@ -47,12 +50,32 @@ def readme(text):
     ValueError
         If there are no such comments.
     """
-    before, start, rest = text.partition(_START)
-    _, end, after = rest.partition(_END)
-    if not (start and end):
-        raise ValueError(f"there is no {_START.strip()} followed by {_END.strip()} in the README")
     lines = [[f"`{name}`", what_it_detects(cls), _source(cls)] for name, cls in all_detectors()]
-    return before + start + _table(["detector", "detects defects", "source"], lines) + end + after
+    return _put(_table(["detector", "detects defects", "source"], lines), text, "the README")
+
+
+def conformance(text):
+    """What ``docs/conformance.md`` is to hold, with its table of the checks of detectors.
+
+    Parameters
+    ----------
+    text : str
+        The page, in which two comments enclose the table.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If there are no such comments.
+    """
+    lines = [
+        [f"`{check.__name__.removeprefix('check_')}`", " ".join(check.__doc__.split())]
+        for check in CHECKS
+    ]
+    return _put(_table(["check", "what it asks"], lines), text, "docs/conformance.md")
 
 
 def page():
@@ -72,13 +95,30 @@ def page():
             hasattr(cls, "partial_fit"),
             not hasattr(cls, "_not_exportable"),
         )
-        properties.append([f"`{name}`", *(_YES if it_has else "" for it_has in has), _source(cls)])
-        parameters.append([f"`{name}`", ", ".join(f"`{own}`" for own in _own_parameters(cls))])
+        properties.append(
+            [_guide(name, cls), *(_YES if it_has else "" for it_has in has), _source(cls)]
+        )
+        parameters.append(
+            [_guide(name, cls), ", ".join(f"`{own}`" for own in _own_parameters(cls))]
+        )
     head = ["detector", "features", "training", "drawn defects", "grows", "ONNX", "source"]
     return _PAGE.format(
         properties=_table(head, properties),
         parameters=_table(["detector", "its own parameters"], parameters),
     )
+
+
+def _put(table, text, place):
+    before, start, rest = text.partition(_START)
+    _, end, after = rest.partition(_END)
+    if not (start and end):
+        raise ValueError(f"there is no {_START.strip()} followed by {_END.strip()} in {place}")
+    return before + start + table + end + after
+
+
+def _guide(name, cls):
+    """The class, with a link to the page that tells of it, which its file names."""
+    return f"[`{name}`](methods/{cls.__module__.rpartition('.')[2]}.md)"
 
 
 def what_it_detects(cls):
@@ -152,9 +192,13 @@ def _table(head, lines):
 
 def main(root="."):
     """Rewrite the tables below a folder, a checkout of the project."""
-    path = Path(root) / "README.md"
-    path.write_text(readme(path.read_text(encoding="utf-8")), encoding="utf-8")
-    (Path(root) / "docs" / "detectors.md").write_text(page(), encoding="utf-8")
+    root = Path(root)
+    for path, made in (
+        (root / "README.md", readme),
+        (root / "docs" / "conformance.md", conformance),
+    ):
+        path.write_text(made(path.read_text(encoding="utf-8")), encoding="utf-8")
+    (root / "docs" / "detectors.md").write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

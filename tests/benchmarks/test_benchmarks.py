@@ -42,7 +42,7 @@ def test_can_be_started(name, start, monkeypatch, capsys):
     assert "usage" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["accuracy", "costs", "deployment", "detector_speed", "settings"])
+@pytest.mark.parametrize("name", ["accuracy", "costs", "deployment", "settings"])
 def test_measures_every_detector(name, start):
     labels = start(name).LABELS if name == "accuracy" else {}
     measured = start(name).DETECTORS

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ def test_every_detector_is_in_the_documentation_as_it_is(name):
         (readme, tables.readme(readme)),
         ((ROOT / "docs" / "detectors.md").read_text(encoding="utf-8"), tables.page()),
     ):
-        lines = [line for line in expected.splitlines() if line.startswith(f"| `{name}` |")]
+        named = re.compile(rf"\| \[?`{name}`")
+        lines = [line for line in expected.splitlines() if named.match(line)]
         assert lines
         assert set(lines) <= set(found.splitlines())
 
@@ -24,17 +26,19 @@ def test_every_detector_is_in_the_documentation_as_it_is(name):
 def test_the_documentation_has_nothing_else(tmp_path):
     """If this fails, run python -m skanomaly.utils.tables."""
     (tmp_path / "docs").mkdir()
-    readme = (ROOT / "README.md").read_bytes()
-    (tmp_path / "README.md").write_bytes(readme)
+    names = ("README.md", "docs/conformance.md", "docs/detectors.md")
+    for name in names[:2]:
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     tables.main(tmp_path)
-    assert (tmp_path / "README.md").read_bytes() == readme
-    page = (ROOT / "docs" / "detectors.md").read_bytes()
-    assert (tmp_path / "docs" / "detectors.md").read_bytes() == page
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (ROOT / name).read_bytes(), name
 
 
 def test_the_readme_needs_a_place_for_the_table():
     with pytest.raises(ValueError, match="there is no <!--.*in the README"):
         tables.readme("# A README\n")
+    with pytest.raises(ValueError, match=r"there is no <!--.*in docs/conformance\.md"):
+        tables.conformance("# A page\n")
 
 
 def source_of(reference):
