@@ -32,6 +32,7 @@ from skanomaly.plotting import (
     PROCurveDisplay,
     ScoreHistogramDisplay,
     finding_picture,
+    finding_sheet,
 )
 from skanomaly.plotting._common import draw_outline
 from skanomaly.preprocessing import Align, CorrectIllumination
@@ -77,8 +78,8 @@ def findings():
     """What the README's detector says of six images."""
     train = make_texture_defects("brick", split="train", n_normal=100, random_state=0)
     test = make_texture_defects("brick", split="test", n_normal=40, random_state=0)
-    more = make_texture_defects("brick", split="test", n_normal=40, n_defective=0, random_state=1)
-    detector = make_ensemble(random_state=0).fit(train.images).calibrate(more.images)
+    good = make_texture_defects("brick", split="test", n_normal=40, n_defective=0, random_state=1)
+    detector = make_ensemble(random_state=0).fit(train.images, X_val=good.images)
     kinds = ("good", "crack", "scratch", "spot", "missing", "stain")
     shown = [np.flatnonzero(test.defect_types == kind)[0] for kind in kinds]
     found = detector.detect(test.images[shown])
@@ -92,11 +93,7 @@ def findings():
         )
         for row, i in enumerate(shown)
     ]
-    width, height = pictures[0].size
-    page = Image.new("RGB", (2 * width, 3 * height), "white")
-    for i, picture in enumerate(pictures):
-        page.paste(picture, (i % 2 * width, i // 2 * height))
-    page.save(IMAGES / "findings.png", optimize=True)
+    finding_sheet(pictures).save(IMAGES / "findings.png", optimize=True)
 
 
 def regions():

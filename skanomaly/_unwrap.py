@@ -68,6 +68,22 @@ def unwrap(estimator, X):
     return estimator, X
 
 
+def value_range_of(detector):
+    """What a detector takes for black and white, which one around another leaves to that.
+
+    Parameters
+    ----------
+    detector : detector
+
+    Returns
+    -------
+    (float, float) or None
+    """
+    while detector is not None and not hasattr(detector, "value_range"):
+        detector = getattr(detector, "detector", None)
+    return getattr(detector, "value_range", None)
+
+
 def detect(estimator, X, *, with_maps, **parameters):
     """Scores, labels and maps as of `BaseImageDetector.detect`, in one pass if it can be.
 

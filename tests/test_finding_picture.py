@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from skanomaly.plotting import AnomalyMapDisplay, finding_picture
+from skanomaly.plotting import AnomalyMapDisplay, finding_picture, finding_sheet
 from skanomaly.plotting._palette import RED, colours, opacity, positions, rgb
 from skanomaly.plotting._verdicts import times_threshold, verdict_text
 
@@ -202,3 +202,20 @@ def test_matplotlib_is_not_needed(spot, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert drawn(*spot).shape[2] == 3
+
+
+def test_sheet_of_pictures():
+    pictures = [Image.new("RGB", size, color) for size, color in SIZES]
+    sheet = np.asarray(finding_sheet(pictures))
+    assert sheet.shape == (30 + 25, 2 * 40, 3)
+    for corner, (size, color) in zip(((0, 0), (0, 40), (30, 0)), SIZES):
+        part = sheet[corner[0] : corner[0] + size[1], corner[1] : corner[1] + size[0]]
+        assert (part == np.array(Image.new("RGB", (1, 1), color))[0, 0]).all()
+    assert (sheet[30:, 40:] == 255).all()
+    assert finding_sheet(pictures, n_columns=9).size == (3 * 40, 30)
+    for arguments in (([],), (pictures, 0)):
+        with pytest.raises(ValueError, match="expected at least one"):
+            finding_sheet(*arguments)
+
+
+SIZES = (((40, 20), "red"), ((30, 30), "green"), ((20, 25), "blue"))

@@ -10,8 +10,6 @@ from .._atomic import replaced
 from ._app import command
 from ._fit import check_seed
 from ._models import promise_in_words, threshold_facts
-from ._output import text_of
-from ._pictures import require_matplotlib
 
 N_TRAIN, N_VALIDATION, N_GOOD = 60, 40, 40
 
@@ -24,29 +22,23 @@ N_TRAIN, N_VALIDATION, N_GOOD = 60, 40, 40
     show_default=True,
     help="A photograph that comes with scikit-image.",
 )
-@click.option("--out", metavar="PNG", help="The sheet of pictures.  [default: skanomaly-demo.png]")
+@click.option(
+    "--out",
+    metavar="PNG",
+    default="skanomaly-demo.png",
+    show_default=True,
+    help="The sheet of pictures.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 def demo(output, texture, out, seed):
     """Fit and evaluate on generated defects; no data needed."""
     check_seed(seed)
     began = time.perf_counter()
-    missing = None
-    try:
-        require_matplotlib("the sheet of pictures needs matplotlib")
-    except ValueError as error:
-        if out is not None:
-            raise
-        missing = text_of(error)
-    if missing:
-        facts = _run(output, texture, seed)[0]
-        output.report(f"There is no sheet: {missing}")
-    else:
-        out = out or "skanomaly-demo.png"
-        output.claim(out)
-        with replaced(out) as file:
-            facts, *drawn = _run(output, texture, seed)
-            _save_sheet(file, *drawn)
-        output.report(f"Sheet: {out}")
+    output.claim(out)
+    with replaced(out) as file:
+        facts, *drawn = _run(output, texture, seed)
+        _save_sheet(file, *drawn)
+    output.report(f"Sheet: {out}")
     facts |= {"out": out, "seconds": time.perf_counter() - began}
     output.report(f"{facts['seconds']:.0f} s in all.")
     output.document(facts)
@@ -86,7 +78,7 @@ def _run(output, texture, seed):
     facts = _facts(output, detector, test, found)
     facts |= {"fit_seconds": fit_seconds, "image_milliseconds": milliseconds}
     output.report(f"{milliseconds:.0f} ms an image.")
-    return facts, test, found, -detector.offset_
+    return facts, test, found, detector
 
 
 def _facts(output, detector, test, found):
@@ -129,24 +121,24 @@ def _facts(output, detector, test, found):
     }
 
 
-def _save_sheet(file, test, found, threshold):
+def _save_sheet(file, test, found, detector):
+    """Two images of each kind, in rows."""
     import numpy as np
 
-    from ..plotting import plot_sheet
+    from ..plotting import finding_picture, finding_sheet
 
     names = dict.fromkeys(test.defect_types)
-    columns = [np.flatnonzero(test.defect_types == name)[:3] for name in names]
-    shown = [column[row] for row in range(3) for column in columns]
-    figure = plot_sheet(
-        test.images[shown],
-        found.maps[shown],
-        masks=test.masks[shown],
-        titles=[f"{test.defect_types[i]} {-found.scores[i] / threshold:.2f}" for i in shown],
-        flagged=found.labels[shown] == -1,
-        limit=2 * threshold,
-        n_columns=len(columns),
-    )
-    figure.suptitle(
-        "Score as a multiple of the threshold; red = flagged, blue = where the defect is", size=9
-    )
-    figure.savefig(file, format="png")
+    pictures = [
+        finding_picture(
+            test.images[i],
+            found.maps[i],
+            score=found.scores[i],
+            offset=detector.offset_,
+            map_threshold=detector.map_threshold_,
+            mask=test.masks[i],
+            title=name,
+        )
+        for name in names
+        for i in np.flatnonzero(test.defect_types == name)[:2]
+    ]
+    finding_sheet(pictures).save(file, "PNG")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .._atomic import replaced
+from .._unwrap import value_range_of
 from ._output import CommandError, text_of
 
 # Map thresholds at the top of the scale of 16-bit files.
@@ -27,8 +28,6 @@ class MapFiles:
 
     def __init__(self, folder, kind, detector):
         self.folder, self.kind, self.detector = Path(folder), kind, detector
-        if kind == "picture":
-            require_matplotlib("maps as pictures need matplotlib")
         if kind == "png16" and not detector.map_threshold_ > 0:
             raise CommandError(
                 f"--map-format png16: the map threshold is {detector.map_threshold_:g}, and the "
@@ -46,18 +45,18 @@ class MapFiles:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replaced(path) as file:
-                self._write(file, image, anomaly_map, score)
-        except OSError as error:
+                self._write(file, name, image, anomaly_map, score)
+        except (OSError, ValueError) as error:
             return f"its map cannot be written ({text_of(error)})"
         return None
 
-    def _write(self, file, image, anomaly_map, score):
+    def _write(self, file, name, image, anomaly_map, score):
         if self.kind == "npy":
             np.save(file, np.asarray(anomaly_map, np.float32))
         elif self.kind == "png16":
             save_png16(file, anomaly_map, self.detector.map_threshold_)
         else:
-            save_picture(file, image, anomaly_map, score, self.detector)
+            save_picture(file, image, anomaly_map, score, self.detector, title=name)
 
 
 def save_png16(file, anomaly_map, map_threshold):
@@ -71,8 +70,8 @@ def save_png16(file, anomaly_map, map_threshold):
     Image.fromarray(np.rint(65535 * values).astype(np.uint16)).save(file, "PNG", pnginfo=text)
 
 
-def save_picture(file, image, anomaly_map, score, detector):
-    """Draw a map.
+def save_picture(file, image, anomaly_map, score, detector, title):
+    """Draw an image, its map over it, and what the detector says of it.
 
     Parameters
     ----------
@@ -84,17 +83,17 @@ def save_picture(file, image, anomaly_map, score, detector):
         As of detectors, higher = more normal.
     detector : detector
         Its thresholds are marked.
+    title : str
+        In front of the verdict.
     """
-    from matplotlib.image import imsave
+    from ..plotting import finding_picture
 
-    # The threshold is in the middle of the scale, so good parts stay dark.
-    limit = 2 * detector.map_threshold_
-    imsave(file, anomaly_map, cmap="inferno", vmin=0, vmax=limit, format="png")
-
-
-def require_matplotlib(what):
-    """An error that says how to get matplotlib, if it is not there."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise CommandError(f"{what}; pip install 'skanomaly[plot]'") from None
+    finding_picture(
+        image,
+        anomaly_map,
+        score=score,
+        offset=detector.offset_,
+        map_threshold=detector.map_threshold_,
+        title=title,
+        value_range=value_range_of(detector),
+    ).save(file, "PNG")

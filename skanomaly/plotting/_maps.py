@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._unwrap import value_range_of
 from .._validation import check_masks_and_maps
 from ..images import check_images
 from ..regions import find_regions
@@ -147,7 +148,7 @@ class AnomalyMapDisplay:
             threshold=detector.map_threshold_,
             titles=[verdict_text(score, detector.offset_) for score in found.scores],
             flagged=found.labels == -1,
-            value_range=detector.value_range,
+            value_range=value_range_of(detector),
             regions=regions,
             kinds=kinds,
             vmin=vmin,

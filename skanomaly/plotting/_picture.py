@@ -100,6 +100,47 @@ def finding_picture(
     return _composed(panel, text if title is None else f"{title}: {text}", score < offset)
 
 
+def finding_sheet(pictures, n_columns=2):
+    """Put pictures of `finding_picture` onto one sheet, row by row.
+
+    Parameters
+    ----------
+    pictures : sequence of PIL.Image.Image
+        At least one; they may differ in size.
+    n_columns : int, default=2
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB.
+
+    Raises
+    ------
+    ValueError
+        If there are no pictures or no columns.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> from skanomaly.plotting import finding_sheet
+    >>> finding_sheet([Image.new("RGB", (30, 20))] * 3).size
+    (60, 40)
+    """
+    if not len(pictures) or n_columns < 1:
+        raise ValueError(
+            f"there are {len(pictures)} pictures and {n_columns} columns, expected at least one"
+        )
+    n_columns = min(n_columns, len(pictures))
+    rows = [pictures[i : i + n_columns] for i in range(0, len(pictures), n_columns)]
+    width = max(picture.width for picture in pictures)
+    heights = [max(picture.height for picture in row) for row in rows]
+    sheet = Image.new("RGB", (n_columns * width, sum(heights)), PAPER)
+    for i, row in enumerate(rows):
+        for j, picture in enumerate(row):
+            sheet.paste(picture, (j * width, sum(heights[:i])))
+    return sheet
+
+
 class _Panel:
     """An image in the size in which it is drawn, and its map on it."""
 

@@ -10,7 +10,7 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from .._atomic import replaced
-from .._unwrap import has_products, steps_of, unwrap
+from .._unwrap import has_products, steps_of, unwrap, value_range_of
 from .._validation import image_labels
 from ..calibration import conformal_p_values, verdicts
 from ..images import (
@@ -187,7 +187,7 @@ class _Pass:
     def __init__(self, detector, X, masks, roi, min_area, side):
         n = len(X)
         self.detector, self.X = detector, check_images(X)
-        self.value_range = getattr(detector, "value_range", None)
+        self.value_range = value_range_of(detector)
         self.offset_, self.map_threshold_ = detector.offset_, detector.map_threshold_
         self.masks, self.roi, self.min_area = masks, Regions(roi, n), min_area
         self.side = side_for(n) if side is None else side

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._markdown import code, escaped, table
-from .._unwrap import steps_of
+from .._unwrap import steps_of, value_range_of
 from ..calibration import false_alarm_interval
 from ..deployment import kind_of
 from ..images import ImageDataset
@@ -200,7 +200,7 @@ def _as_size(size):
 def _training_data(detector, X):
     found = []
     if X is not None:
-        images = ImageDataset(X, value_range=getattr(detector, "value_range", None))
+        images = ImageDataset(X, value_range=value_range_of(detector))
         first = images.as_stored(0)
         sizes = Counter(tuple(map(int, images.size_of(i))) for i in range(len(images)))
         said = ", ".join(f"{n} of {_as_size(size)} pixels" for size, n in sizes.most_common(5))

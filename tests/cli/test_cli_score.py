@@ -16,6 +16,7 @@ import skanomaly
 from skanomaly import HierarchicalFeatureAE, LocalContrast, MultiProductDetector, find_regions
 from skanomaly.cli import main
 from skanomaly.exceptions import InvalidImageError
+from skanomaly.plotting import finding_picture
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="links and modes of POSIX")
 COLUMNS = (
@@ -257,8 +258,16 @@ def test_maps_of_each_format(model, new_parts, tmp_path):
     np.testing.assert_allclose(
         values / 65535 * scale["white"], clipped, atol=scale["white"] / 65535
     )
+    drawn = finding_picture(
+        new_parts / "01.png",
+        expected,
+        score=detector.score_samples([new_parts / "01.png"])[0],
+        offset=detector.offset_,
+        map_threshold=threshold,
+        title="01.png",
+    )
     with Image.open(tmp_path / "picture" / "01.png.map.png") as picture:
-        assert picture.size == (64, 64)
+        np.testing.assert_array_equal(np.asarray(picture), np.asarray(drawn))
 
 
 @needs_posix
@@ -275,10 +284,9 @@ def test_a_map_that_cannot_be_written_costs_no_scores(models, new_parts, tmp_pat
     assert "1 failed" in shown.out
 
 
-def test_maps_as_values_need_no_matplotlib(model, new_parts, tmp_path, monkeypatch):
+def test_maps_need_no_matplotlib(model, new_parts, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    options = ["--maps", str(tmp_path / "maps"), "--map-format", "png16"]
-    assert scored(model, new_parts, tmp_path / "s", *options) == 1
+    assert scored(model, new_parts, tmp_path / "s", "--maps", str(tmp_path / "maps")) == 1
 
 
 # Gone on with.
