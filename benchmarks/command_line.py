@@ -13,7 +13,7 @@ from _common import Results, data_arguments
 
 NOTES = """Each command is a process of its own, its start included. "wall" is what a person waits,
 beside other work that ran on the machine; "processor" is what all its threads took together,
-which is what it takes of one core of an idle machine, or less of two. *bottle* is MVTec AD's
+which an idle machine would need at most, and two cores less. *bottle* is MVTec AD's
 official split, resized to 256x256: 209 images to fit on, 83 to score, each read from its file."""
 
 
