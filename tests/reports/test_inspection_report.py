@@ -27,7 +27,7 @@ from skanomaly import (
 from skanomaly.exceptions import InvalidImageError
 from skanomaly.images import LazyImages, read_image
 from skanomaly.metrics import evaluate
-from skanomaly.reports import _inspection, inspection_report
+from skanomaly.reports import _watching, inspection_report
 
 
 def page_of(report):
@@ -73,7 +73,7 @@ def test_the_page_holds_it_too(report, padim):
 
 
 def test_batches_are_small_and_results_the_same(report, padim, parts, monkeypatch):
-    monkeypatch.setattr(_inspection, "IMAGES_AT_ONCE", 1)
+    monkeypatch.setattr(_watching, "IMAGES_AT_ONCE", 1)
     scored, detect = [], PaDiM.detect
 
     def noted(self, X, **options):
@@ -167,7 +167,7 @@ def test_a_bad_file_is_named_and_nothing_is_written(files, padim, tmp_path):
 
 
 def test_a_bad_region_is_named(padim, parts, monkeypatch):
-    monkeypatch.setattr(_inspection, "IMAGES_AT_ONCE", 1)
+    monkeypatch.setattr(_watching, "IMAGES_AT_ONCE", 1)
     roi = [np.ones((64, 64), bool)] * 24
     roi[17] = np.ones((5, 5), bool)
     with pytest.raises(InvalidImageError, match=r"image 17: its region of interest has shape"):

@@ -120,6 +120,9 @@ function drawHistogram() {
 }
 
 function showLegend() {
+  for (const name of ["red", "green", "blue", "orange"]) {
+    document.documentElement.style.setProperty(`--palette-${name}`, report.colours[name]);
+  }
   for (const group of groupsOfTruth) {
     const swatch = element("span", { class: `swatch ${group.name}` });
     $("legend").append(element("span", {}, swatch, `${group.name} (${images.filter(group.of).length})`));
