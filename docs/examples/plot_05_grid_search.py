@@ -54,8 +54,8 @@ search = GridSearchCV(pipeline, grid, scoring=aupro, cv=NormalKFold(2), error_sc
 print(search.best_params_, f"AUPRO {search.best_score_:.3f}")
 
 # %%
-# Smoothing washes small defects out, and the correction does not help: this network hardly minds the
-# lamp. That one need not guess is what a search is for.
+# Smoothing washes small defects out, and the correction does not help: this network hardly minds
+# the lamp. That one need not guess is what a search is for.
 
 results = search.cv_results_
 smoothing = results["param_detector__smoothing"].astype(float)
