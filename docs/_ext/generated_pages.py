@@ -16,8 +16,11 @@ from skanomaly.utils import all_detectors
 
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"(\]\()(?!\w+:|#|/)([^)#\s]+)")
-# What lies beside docs/, and the page that it is on the site.
-BESIDE = {"README.md": "index.md", "benchmarks/README.md": "measurements/index.md"}
+# Files of the repository, and the pages that stand for them on the site.
+STOOD_FOR = {
+    "README.md": "index.md",
+    "docs/examples/GALLERY_HEADER.rst": "gallery/index.rst",
+}
 IF_THERE = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 FOR_AUTHORS = ("base", "growing", "images", "maps", "features", "training", "utils", "detectors")
 FOR_AUTHORS += ("compose", "deployment")
@@ -180,15 +183,14 @@ def copied_pages():
     """Text of each page that is a Markdown file beside docs/, by its path below docs/."""
     pages = {
         page: _with_links(source, page, (ROOT / source).read_text(encoding="utf-8"))
-        for source, page in _pages_beside().items()
-        if source != "README.md"
+        for source, page in _copied().items()
     }
     pages["measurements/index.md"] += "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
     return pages
 
 
-def _pages_beside():
-    pages = dict(BESIDE)
+def _copied():
+    pages = {"benchmarks/README.md": "measurements/index.md"}
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.md")):
         pages[f"benchmarks/results/{path.name}"] = f"measurements/{path.name}"
     pages |= {n: f"project/{n.lower()}" for n in IF_THERE if (ROOT / n).exists()}
@@ -197,11 +199,11 @@ def _pages_beside():
 
 def _with_links(source, page, text):
     """A file's text with links that hold from its page; `source` is below ROOT, `page` docs/."""
-    beside, here = _pages_beside(), (ROOT / source).parent
+    pages, here = STOOD_FOR | _copied(), (ROOT / source).parent
 
     def from_page(match):
         target = Path(os.path.normpath(here / match[2])).relative_to(ROOT).as_posix()
-        in_docs = beside.get(target)
+        in_docs = pages.get(target)
         at = ROOT / "docs" / in_docs if in_docs else ROOT / target
         return match[1] + Path(os.path.relpath(at, (ROOT / "docs" / page).parent)).as_posix()
 

@@ -47,7 +47,8 @@ axes[1].legend()
 
 # %%
 # The ranking is there early. The threshold is not: from one image nobody can know how others
-# differ. Rank by :meth:`~skanomaly.SubspaceAD.score_samples` until more images are there, then let
+# differ, and from fewer than twenty it is extrapolated, here so far that nothing good is flagged at
+# all. Rank by :meth:`~skanomaly.SubspaceAD.score_samples` until more images are there, then let
 # :meth:`~skanomaly.SubspaceAD.calibrate` set it.
 
 one = SubspaceAD(image_size=64, random_state=0).fit(X[:1])

@@ -29,6 +29,7 @@ LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 sys.path.insert(0, str(DOCS / "_ext"))
 generated_pages = importlib.import_module("generated_pages")
 public_names = importlib.import_module("public_names")
+check_site = importlib.import_module("check_site")
 sys.path.pop(0)
 
 DOCUMENTED = public_names.documented_names()
@@ -165,6 +166,21 @@ def test_links_to_files_beside_docs_lead_to_their_pages(tmp_path):
         "[a](results/costs.md) [b](../docs/images.md)",
     )
     assert found == "[a](costs.md) [b](../images.md)"
+
+
+def test_faults_of_a_built_site_are_found(tmp_path):
+    (tmp_path / "b.html").write_text('<p id="here">b</p><img src="c%20d.png">')
+    (tmp_path / "c d.png").touch()
+    good = '<a href="b.html#here">b</a><a href="#">up</a><a href="https://a.b/c">c</a>'
+    (tmp_path / "a.html").write_text(good)
+    assert check_site.faults(tmp_path) == []
+    bad = '<a href="x.html"></a><a href="b.html#there"></a><script src="https://a.b/c.js"></script>'
+    (tmp_path / "a.html").write_text(good + bad)
+    assert check_site.faults(tmp_path) == [
+        "a.html: x.html leads nowhere",
+        "a.html: b.html#there leads to no place on that page",
+        "a.html: https://a.b/c.js is loaded from a network",
+    ]
 
 
 # The gallery.
