@@ -226,11 +226,11 @@ def _costs(rows, name):
         return [NOT_MEASURED] * 5
     row = found[0]
     return [
-        f"{row['fit_s']:.0f} s",
+        f"{row['fit_s']:.3g} s",
         f"{np.median(row['score_ms']):.0f} ms",
         f"{np.median(row['single_ms']):.0f} ms",
         f"{row['fit_MiB']:.0f} MiB",
-        f"{row['file_MiB']:.1f} MiB",
+        f"{row['file_MiB']:.3g} MiB",
     ]
 
 
