@@ -35,6 +35,7 @@ NOT_MEASURED = "not measured"
 EXTRA = {"PatchAE": ["untouched features"]}  # of which what is said to be a variant
 AT_DEFAULTS = "default"
 FIGURES = ("image AUROC", "AUPRO")
+ALL_FIGURES = ("image AUROC", "pixel AUROC", "AUPRO", "AUPRC")
 
 
 class Accuracy:
@@ -47,7 +48,10 @@ class Accuracy:
             seeds.setdefault((name, category, backbone, ", ".join(setting)), []).append(row)
         self.n_seeds = {group: len(found) for group, found in seeds.items()}
         self.means = {
-            group: {name: float(np.mean([row[name] for row in found])) for name in FIGURES}
+            group: {
+                name: float(np.mean([row.get(name, np.nan) for row in found]))
+                for name in ALL_FIGURES
+            }
             for group, found in seeds.items()
         }
 
@@ -56,7 +60,7 @@ class Accuracy:
         keys = [(name, category, backbone, setting) for category in categories]
         if not all(key in self.means for key in keys):
             return None
-        return {f: float(np.mean([self.means[key][f] for key in keys])) for f in FIGURES}
+        return {f: float(np.mean([self.means[key][f] for key in keys])) for f in ALL_FIGURES}
 
     def at_defaults(self, name, categories):
         """The same of a detector with its defaults, by its class's name."""
@@ -141,6 +145,18 @@ def choosing(page):
     return _table(head, lines) + _source(page)
 
 
+def means(page):
+    """Means over the development categories, of what was measured on all of them."""
+    rows = _accuracy()
+    found = {name: rows.at_defaults(name, DEVELOPMENT) for name in NAMES}
+    known = sorted((name for name in NAMES if found[name]), key=lambda name: -found[name]["AUPRO"])
+    lines = [
+        [_link(page, name), _count(rows, name), *(_figure(found[name], f) for f in ALL_FIGURES)]
+        for name in known
+    ]
+    return _table(["mean of six", "seeds", *ALL_FIGURES], lines) + _source(page)
+
+
 def weakness(name):
     """What a detector is not for, as its guide says in short."""
     path = guide_of(name)
@@ -159,7 +175,7 @@ def guide_of(name):
     return ROOT / "docs" / "methods" / f"{CLASSES[name].__module__.rpartition('.')[2]}.md"
 
 
-WHAT = {make.__name__: make for make in (accuracy, costs, choosing)}
+WHAT = {make.__name__: make for make in (accuracy, costs, choosing, means)}
 
 
 def written(text, page):
@@ -208,16 +224,22 @@ def _best(rows, categories):
 
 
 def _seeds(rows, name):
-    counts = rows.seeds_of(name)
-    if not counts:
-        return ""
-    return f", {' to '.join(map(str, counts))} {'seed' if counts == [1] else 'seeds'}"
+    counts = _count(rows, name)
+    return f", {counts} {'seed' if counts == '1' else 'seeds'}" if counts else ""
+
+
+def _count(rows, name):
+    return " to ".join(map(str, rows.seeds_of(name)))
 
 
 def _cell(figures):
     if figures is None:
         return NOT_MEASURED
-    return " / ".join(f"{figures[name]:.3f}".removeprefix("0") for name in FIGURES)
+    return " / ".join(_figure(figures, name) for name in FIGURES)
+
+
+def _figure(figures, name):
+    return f"{figures[name]:.3f}".removeprefix("0")
 
 
 def _costs(rows, name):

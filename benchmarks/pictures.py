@@ -78,7 +78,7 @@ def findings():
     """What the README's detector says of six images."""
     train = make_texture_defects("brick", split="train", n_normal=100, random_state=0)
     test = make_texture_defects("brick", split="test", n_normal=40, random_state=0)
-    good = make_texture_defects("brick", split="test", n_normal=40, n_defective=0, random_state=1)
+    good = make_texture_defects("brick", split="test", n_normal=100, n_defective=0, random_state=1)
     detector = make_ensemble(random_state=0).fit(train.images, X_val=good.images)
     kinds = ("good", "crack", "scratch", "spot", "missing", "stain")
     shown = [np.flatnonzero(test.defect_types == kind)[0] for kind in kinds]

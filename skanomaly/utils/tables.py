@@ -50,7 +50,10 @@ def readme(text):
     ValueError
         If there are no such comments.
     """
-    lines = [[f"`{name}`", what_it_detects(cls), _source(cls)] for name, cls in all_detectors()]
+    lines = [
+        [_guide(name, cls, "docs/"), what_it_detects(cls), _source(cls)]
+        for name, cls in all_detectors()
+    ]
     return _put(_table(["detector", "detects defects", "source"], lines), text, "the README")
 
 
@@ -116,9 +119,9 @@ def _put(table, text, place):
     return before + start + table + end + after
 
 
-def _guide(name, cls):
+def _guide(name, cls, docs=""):
     """The class, with a link to the page that tells of it, which its file names."""
-    return f"[`{name}`](methods/{cls.__module__.rpartition('.')[2]}.md)"
+    return f"[`{name}`]({docs}methods/{cls.__module__.rpartition('.')[2]}.md)"
 
 
 def what_it_detects(cls):

@@ -1,54 +1,49 @@
-"""The README's examples, with fewer images and epochs."""
+"""The README from top to bottom in one interpreter: quickly, with fewer images, and as printed."""
 
+import contextlib
+import io
 import re
 from pathlib import Path
 
 import pytest
-from PIL import Image
-from sklearn.model_selection import ParameterGrid
 
 from skanomaly import cli
-from skanomaly.datasets import make_texture_defects
+from skanomaly.cli._app import FLAGGED
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PRINTED = re.search(r"```text\n(.*?)```", README, re.DOTALL)[1]
 SHELL = re.findall(r"^skanomaly (.*)$", README, re.MULTILINE)
+SMALLER = {
+    "n_normal=100, n_defective=0": "n_normal=4, n_defective=0, image_size=64",
+    "n_normal=100": "n_normal=8, image_size=64",
+    "n_normal=40": "n_normal=4, n_defective=6, image_size=64",
+}
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """The folder in which the examples run: images of good parts, and new ones."""
+@pytest.mark.parametrize("smaller", [SMALLER, pytest.param({}, marks=pytest.mark.slow)])
+def test_all_of_it(smaller, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name, split in (("good_parts", "train"), ("new", "test"), ("new_parts", "test")):
-        (tmp_path / name).mkdir()
-        images = make_texture_defects(
-            "brick", split=split, n_normal=6, n_defective=0, image_size=64, random_state=0
-        ).images
-        for i, image in enumerate(images, start=12):
-            Image.fromarray(image).save(tmp_path / name / f"part_{i}.png")
-    return tmp_path
+    names, printed = {"__name__": "readme"}, []
+    for code in PYTHON:
+        for n_images, fewer in smaller.items():
+            code = code.replace(n_images, fewer)
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            exec(compile(code, "README.md", "exec"), names)
+        printed.append(out.getvalue())
+    if smaller:
+        assert "of 6 defects flagged" in printed[0]
+    else:
+        assert printed[0] == PRINTED
+    assert len(names["new"]) == len(list(Path("new_parts").iterdir())) == len(names["test"].images)
+    assert Path("report.html").stat().st_size > 50_000
+    assert names["search"].best_params_["layers"] in [(1, 2), (2, 3)]
+    check_commands(len(names["new"]))
 
 
-def test_python_examples(folder, capsys):
-    code = "".join(PYTHON)
-    smaller = {
-        "n_normal=100": "n_normal=8, image_size=64",
-        "n_normal=40": "n_normal=4, n_defective=6, image_size=64",
-        "max_epochs=20": "max_epochs=1, image_size=64",
-    }
-    for printed, replacement in smaller.items():
-        assert printed in code
-        code = code.replace(printed, replacement)
-    names = {"__name__": "readme"}
-    exec(code, names)
-    assert "maps, image AUROC" in capsys.readouterr().out
-    for parameters in ParameterGrid(names["search"].param_grid):
-        names["search"].estimator.set_params(**parameters)._validate_params()
-
-
-def test_commands(folder):
-    assert [line.split()[0] for line in SHELL] == ["fit", "score"]
-    for line, more in zip(SHELL, (["--set", "image_size=64"], [])):
-        cli.main([*line.split(), *more])
-    assert len((folder / "scores.csv").read_text().splitlines()) == 1 + 6
-    assert len(list((folder / "maps").iterdir())) == 6
+def check_commands(n_images):
+    assert [line.split()[0] for line in SHELL] == ["fit", "score", "report"]
+    assert [cli.main(line.split()) for line in SHELL] == [0, FLAGGED, 0]
+    assert len(Path("scores.csv").read_text().splitlines()) == 1 + n_images
+    assert len(list(Path("maps").iterdir())) == n_images
+    assert Path("report.html").stat().st_size > 50_000
