@@ -35,6 +35,11 @@ ACTIONS = {
     "decision": """decide(shown[k], 'good')""",
     "page scrolled": """window.scrollTo(0, 900 * (k + 1))""",
 }
+LOADED = """
+const done = arguments[0], [entry] = performance.getEntriesByType('navigation');
+const look = () => entry.loadEventEnd ? done(entry.loadEventEnd) : setTimeout(look, 10);
+look();
+"""
 TIMED = """
 const [action, k, done] = [new Function('k', arguments[0]), arguments[1], arguments[2]];
 requestAnimationFrame(() => {
@@ -92,9 +97,7 @@ def measure_page(path):
         driver.get(path.as_uri())
         row = {
             "MB": path.stat().st_size / 1e6,
-            "load ms": driver.execute_script(
-                "return performance.getEntriesByType('navigation')[0].loadEventEnd"
-            ),
+            "load ms": driver.execute_async_script(LOADED),
             "load average": os.getloadavg()[0],
         }
         for name, action in ACTIONS.items():
