@@ -47,20 +47,14 @@ class Accuracy:
             name, category, backbone, *setting, _ = key.split(", ")
             seeds.setdefault((name, category, backbone, ", ".join(setting)), []).append(row)
         self.n_seeds = {group: len(found) for group, found in seeds.items()}
-        self.means = {
-            group: {
-                name: float(np.mean([row.get(name, np.nan) for row in found]))
-                for name in ALL_FIGURES
-            }
-            for group, found in seeds.items()
-        }
+        self.means = {group: _means(found) for group, found in seeds.items()}
 
     def of(self, name, backbone, setting, categories):
         """Mean figures over categories, or None if one was not measured."""
         keys = [(name, category, backbone, setting) for category in categories]
         if not all(key in self.means for key in keys):
             return None
-        return {f: float(np.mean([self.means[key][f] for key in keys])) for f in ALL_FIGURES}
+        return _means([self.means[key] for key in keys])
 
     def at_defaults(self, name, categories):
         """The same of a detector with its defaults, by its class's name."""
@@ -96,6 +90,14 @@ class Accuracy:
     def _default(self, label):
         known = {backbone for found, _, backbone, _ in self.means if found == label}
         return (DEFAULT_BACKBONE if DEFAULT_BACKBONE in known else NO_BACKBONE), AT_DEFAULTS
+
+
+def _means(rows):
+    return {
+        name: float(np.mean([row[name] for row in rows]))
+        for name in ALL_FIGURES
+        if all(name in row for row in rows)
+    }
 
 
 def accuracy(page, name):

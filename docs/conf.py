@@ -89,5 +89,4 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-suppress_warnings = ["toc.empty_glob"]  # pages that may come
 copybutton_exclude = ".linenos, .gp, .go"
