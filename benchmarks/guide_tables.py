@@ -139,12 +139,10 @@ def choosing(page):
         return rows.at_defaults(name, DEVELOPMENT)
 
     order = sorted(NAMES, key=lambda name: -(mean(name) or {"AUPRO": -1})["AUPRO"])
-    lines = [
-        [_link(page, name), *_by_kind(rows, name), _cell(mean(name)), weakness(name)]
-        for name in order
-    ]
-    head = ["image AUROC / AUPRO", *KINDS, "mean of six", "not for"]
-    return _table(head, lines) + _source(page)
+    lines = [[_link(page, name), *_by_kind(rows, name), _cell(mean(name))] for name in order]
+    figures = _table(["image AUROC / AUPRO", *KINDS, "mean of six"], lines) + _source(page)
+    bad_at = _table(["detector", "not for"], [[_link(page, n), weakness(n)] for n in order])
+    return f"{figures}\n{bad_at}"
 
 
 def means(page):

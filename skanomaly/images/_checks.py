@@ -190,7 +190,7 @@ def check_size(image, min_size, required_size, image_size):
     if required_size is not None and (height, width) != tuple(required_size):
         raise InvalidImageError(
             f"is {height} x {width} pixels, expected {required_size[0]} x {required_size[1]} as "
-            "the others; to bring all to one size set image_size"
+            "the others; bring all to one size, or set image_size where there is one"
         )
     if min(image_size or (height, width)) >= min_size:
         return
