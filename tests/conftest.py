@@ -21,6 +21,7 @@ from skanomaly.base import BaseImageDetector
 from skanomaly.datasets import make_texture_defects
 from skanomaly.detectors._trained_detector import TrainedDetector
 from skanomaly.features import _engine, _networks
+from skanomaly.reports import inspection_report
 from skanomaly.utils import all_detectors
 from skanomaly.utils import small_detector as small_detector_of
 
@@ -207,3 +208,46 @@ def parts(textures, tmp_path_factory):
                 place.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(mask).save(place / f"{path.stem}_mask.png")
     return root
+
+
+# A report on small images with drawn defects, and names that no page should trip over.
+
+NASTY_NAMES = (
+    "</script><script>document.title='caught'</script>.png",
+    "<img src=x onerror=alert(1)>.png",
+    "quotes \"double\" and 'single', commas.png",
+    "\udcff\udcfe no utf-8.png",
+    "line\nbreak\u2028\u2029.png",
+    "{{script}} ${x} &amp; \U0001f50d ä.png",
+    "__proto__",
+    "=1+1.png",
+)
+
+
+@pytest.fixture(scope="session")
+def brick_padim():
+    train = make_texture_defects("brick", n_normal=40, image_size=64, random_state=0)
+    settings = {"n_features": 60, "smoothing": 1.0, "false_alarm_rate": 0.2, "batch_size": 8}
+    return skanomaly.PaDiM(image_size=64, random_state=0, **settings).fit(train.images)
+
+
+@pytest.fixture(scope="session")
+def bricks():
+    """12 good and 12 defective images."""
+    return make_texture_defects(
+        "brick", split="test", n_normal=12, n_defective=12, image_size=64, random_state=0
+    )
+
+
+@pytest.fixture(scope="session")
+def brick_report(brick_padim, bricks):
+    n = len(bricks.images)
+    return inspection_report(
+        brick_padim,
+        bricks.images,
+        masks=bricks.masks,
+        defect_types=bricks.defect_types,
+        groups=[f"lot {i % 3}" for i in range(n)],
+        names=[*NASTY_NAMES, *(f"part {i}.png" for i in range(len(NASTY_NAMES), n))],
+        title='<b>Bricks</b> & "more"',
+    )

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 from collections import Counter
-from importlib.metadata import version
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -17,8 +15,8 @@ from .._unwrap import steps_of, value_range_of
 from ..calibration import false_alarm_interval
 from ..deployment import kind_of
 from ..images import ImageDataset
+from ._provenance import versions
 
-_PACKAGES = ("skanomaly", "torch", "timm", "scikit-learn", "onnxruntime", "numpy")
 _MISSING = "[More Information Needed]"
 _LOADED_BY = {
     "skanomaly": "import skanomaly\n\ndetector = skanomaly.load({name!r})",
@@ -277,8 +275,7 @@ def _parameters(detector):
 
 
 def _versions(detector):
-    lines = [("Python", platform.python_version())]
-    lines += [(package, version(package)) for package in _PACKAGES]
+    lines = list(versions().items())
     exported = getattr(detector, "metadata_", {}).get("skanomaly")
     if exported is not None:
         lines.append(("skanomaly that exported it", exported))

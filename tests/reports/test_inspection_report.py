@@ -30,6 +30,11 @@ from skanomaly.metrics import evaluate
 from skanomaly.reports import _watching, inspection_report
 
 
+@pytest.fixture(scope="session")
+def report(brick_report):
+    return brick_report
+
+
 def page_of(report):
     file = BytesIO()
     report.write(file)
@@ -45,34 +50,34 @@ def content_of(page):
     return json.loads(text, parse_constant=refuse)
 
 
-def test_it_holds_what_the_detector_says(report, padim, parts):
-    found = padim.detect(parts.images)
+def test_it_holds_what_the_detector_says(report, brick_padim, bricks):
+    found = brick_padim.detect(bricks.images)
     assert np.array_equal(report.scores, found.scores)
     assert np.array_equal(report.labels, found.labels)
-    assert np.array_equal(report.p_values, padim.p_values(parts.images))
-    assert np.array_equal(report.truth, parts.target)
-    regions = find_regions(found.maps, padim.map_threshold_)
+    assert np.array_equal(report.p_values, brick_padim.p_values(bricks.images))
+    assert np.array_equal(report.truth, bricks.target)
+    regions = find_regions(found.maps, brick_padim.map_threshold_)
     assert {k: v.tolist() for k, v in report.regions.items()} == {
         k: v.tolist() for k, v in regions.items()
     }
     figures = evaluate(
-        padim, parts.images, parts.masks, defect_types=parts.defect_types, random_state=0
+        brick_padim, bricks.images, bricks.masks, defect_types=bricks.defect_types, random_state=0
     )
     assert report.evaluation.to_csv() == figures.to_csv()
     assert report.evaluation.detector_name == "PaDiM"
 
 
-def test_the_page_holds_it_too(report, padim):
+def test_the_page_holds_it_too(report, brick_padim):
     content = content_of(page_of(report))
-    assert content["offset"] == padim.offset_
-    assert content["mapThreshold"] == padim.map_threshold_
+    assert content["offset"] == brick_padim.offset_
+    assert content["mapThreshold"] == brick_padim.map_threshold_
     assert [image["score"] for image in content["images"]] == report.scores.tolist()
     assert [image["name"] for image in content["images"]] == report.names.tolist()
     assert sum(image["nRegions"] for image in content["images"]) == len(report.regions.image)
     assert content["settings"]["n_features"] == "60"
 
 
-def test_batches_are_small_and_results_the_same(report, padim, parts, monkeypatch):
+def test_batches_are_small_and_results_the_same(report, brick_padim, bricks, monkeypatch):
     monkeypatch.setattr(_watching, "IMAGES_AT_ONCE", 1)
     scored, detect = [], PaDiM.detect
 
@@ -81,7 +86,7 @@ def test_batches_are_small_and_results_the_same(report, padim, parts, monkeypatc
         return detect(self, X, **options)
 
     monkeypatch.setattr(PaDiM, "detect", noted)
-    again = inspection_report(padim, parts.images, min_area=3)
+    again = inspection_report(brick_padim, bricks.images, min_area=3)
     assert scored == [8, 8, 8]
     assert np.array_equal(again.scores, report.scores)
     assert set(again.regions.area) == {area for area in report.regions.area if area >= 3}
@@ -111,9 +116,9 @@ class Tracked(np.ndarray):
     __hash__ = object.__hash__
 
 
-def test_images_are_made_once_and_not_kept(padim):
+def test_images_are_made_once_and_not_kept(brick_padim):
     images = Counted(150)
-    report = inspection_report(padim, images)
+    report = inspection_report(brick_padim, images)
     assert sorted(images.made) == list(range(150))
     assert images.most < 60
     assert not images.alive
@@ -121,13 +126,15 @@ def test_images_are_made_once_and_not_kept(padim):
 
 
 @pytest.fixture
-def files(parts, tmp_path):
-    for i, image in enumerate(parts.images):
+def files(bricks, tmp_path):
+    for i, image in enumerate(bricks.images):
         Image.fromarray(image).save(tmp_path / f"{i:02}.png")
     return ImageFiles.from_folder(tmp_path)
 
 
-def test_files_are_read_once_and_called_by_their_paths(files, padim, parts, report, monkeypatch):
+def test_files_are_read_once_and_called_by_their_paths(
+    files, brick_padim, bricks, report, monkeypatch
+):
     reads = []
     for module in ("images._files", "metrics._defects"):
 
@@ -136,90 +143,93 @@ def test_files_are_read_once_and_called_by_their_paths(files, padim, parts, repo
             return read_image(path, convert=convert)
 
         monkeypatch.setattr(f"skanomaly.{module}.read_image", noted)
-    found = inspection_report(padim, files, masks=parts.masks)
+    found = inspection_report(brick_padim, files, masks=bricks.masks)
     assert found.names.tolist() == list(files.paths)
     assert np.array_equal(found.scores, report.scores)
     assert found.data_sha256 == report.data_sha256
     assert found.id != report.id
     assert sorted(reads) == sorted(files.paths)
-    inspection_report(padim, files)
+    inspection_report(brick_padim, files)
     assert len(reads) == 2 * len(files)
 
 
-def test_converted_files_reach_the_detector_converted(files, padim, parts):
+def test_converted_files_reach_the_detector_converted(files, brick_padim, bricks):
     grey, colours = (ImageFiles(files, convert=kind) for kind in ("grey", "rgb"))
     detector = PaDiM(image_size=64, n_features=5, random_state=0).fit(colours)
     with pytest.raises(InvalidImageError, match="has 1 channels, expected 3"):
-        inspection_report(detector, grey, masks=parts.masks)
-    found = inspection_report(detector, colours, masks=parts.masks)
+        inspection_report(detector, grey, masks=bricks.masks)
+    found = inspection_report(detector, colours, masks=bricks.masks)
     assert np.array_equal(found.scores, detector.score_samples(colours))
 
 
-def test_a_bad_file_is_named_and_nothing_is_written(files, padim, tmp_path):
+def test_a_bad_file_is_named_and_nothing_is_written(files, brick_padim, tmp_path):
     (tmp_path / "20.png").write_bytes(b"no image")
     out = tmp_path / "report.html"
     for X in (files, list(files.paths)):
         with pytest.raises(InvalidImageError, match=r"image 20 .*20\.png") as error:
-            inspection_report(padim, X, out)
+            inspection_report(brick_padim, X, out)
         assert error.value.index == 20
     assert not out.exists()
     assert len(list(tmp_path.iterdir())) == 24
 
 
-def test_a_bad_region_is_named(padim, parts, monkeypatch):
+def test_a_bad_region_is_named(brick_padim, bricks, monkeypatch):
     monkeypatch.setattr(_watching, "IMAGES_AT_ONCE", 1)
     roi = [np.ones((64, 64), bool)] * 24
     roi[17] = np.ones((5, 5), bool)
     with pytest.raises(InvalidImageError, match=r"image 17: its region of interest has shape"):
-        inspection_report(padim, parts.images, roi=roi)
+        inspection_report(brick_padim, bricks.images, roi=roi)
 
 
-def test_regions_of_interest_reach_the_detector(padim, parts):
+def test_regions_of_interest_reach_the_detector(brick_padim, bricks):
     roi = np.zeros((24, 64, 64), bool)
     roi[:, :, 30:] = True
-    found = inspection_report(padim, parts.images, roi=roi, masks=parts.masks)
-    assert np.array_equal(found.scores, padim.score_samples(parts.images, roi=roi))
-    expected = find_regions(padim.transform(parts.images, roi=roi), padim.map_threshold_, roi=roi)
+    found = inspection_report(brick_padim, bricks.images, roi=roi, masks=bricks.masks)
+    assert np.array_equal(found.scores, brick_padim.score_samples(bricks.images, roi=roi))
+    expected = find_regions(
+        brick_padim.transform(bricks.images, roi=roi), brick_padim.map_threshold_, roi=roi
+    )
     assert found.regions.left.tolist() == expected.left.tolist()
-    inside = np.array([mask[:, 30:].any() for mask in parts.masks])
+    inside = np.array([mask[:, 30:].any() for mask in bricks.masks])
     assert found.truth.tolist() == np.where(inside, -1, 1).tolist()
 
 
-def test_a_place_that_cannot_be_written_to_costs_no_work(padim, tmp_path):
+def test_a_place_that_cannot_be_written_to_costs_no_work(brick_padim, tmp_path):
     images = Counted(4)
     with pytest.raises(FileNotFoundError, match="no such folder"):
-        inspection_report(padim, images, tmp_path / "missing" / "report.html")
+        inspection_report(brick_padim, images, tmp_path / "missing" / "report.html")
     assert images.made == []
 
 
-def test_it_takes_pipelines_and_ensembles_and_exported_ones(padim, parts, tmp_path, report):
-    pipeline = make_pipeline(FunctionTransformer(np.flip), padim)
+def test_it_takes_pipelines_and_ensembles_and_exported_ones(brick_padim, bricks, tmp_path, report):
+    pipeline = make_pipeline(FunctionTransformer(np.flip), brick_padim)
     assert np.array_equal(
-        inspection_report(pipeline, np.flip(parts.images)).scores, padim.score_samples(parts.images)
+        inspection_report(pipeline, np.flip(bricks.images)).scores,
+        brick_padim.score_samples(bricks.images),
     )
     ensemble = make_ensemble(PaDiM(image_size=64, n_features=5), PaDiM(image_size=64, n_features=8))
-    ensemble.set_params(random_state=0).fit(parts.images[parts.target == 1])
-    found = inspection_report(ensemble, parts.images, masks=parts.masks)
-    assert np.array_equal(found.scores, ensemble.score_samples(parts.images))
-    skanomaly.export_onnx(padim, tmp_path / "m.onnx", parts.images)
+    ensemble.set_params(random_state=0).fit(bricks.images[bricks.target == 1])
+    found = inspection_report(ensemble, bricks.images, masks=bricks.masks)
+    assert np.array_equal(found.scores, ensemble.score_samples(bricks.images))
+    skanomaly.export_onnx(brick_padim, tmp_path / "m.onnx", bricks.images)
     served = skanomaly.OnnxDetector(tmp_path / "m.onnx")
     roi = np.zeros((24, 64, 64), bool)
     roi[:, :, 20:] = True
-    found = inspection_report(served, parts.images, roi=roi)
-    assert np.array_equal(found.scores, served.score_samples(parts.images, roi=roi))
+    found = inspection_report(served, bricks.images, roi=roi)
+    assert np.array_equal(found.scores, served.score_samples(bricks.images, roi=roi))
     assert found.model_sha256 is None
     assert "OnnxDetector" in found.why_no_model_sha256
 
 
-def test_the_truth_may_be_labels_alone(padim, parts):
-    found = inspection_report(padim, parts.images, y=parts.target)
-    assert found.truth.tolist() == parts.target.tolist()
+def test_the_truth_may_be_labels_alone(brick_padim, bricks):
+    found = inspection_report(brick_padim, bricks.images, y=bricks.target)
+    assert found.truth.tolist() == bricks.target.tolist()
     assert "pixel_roc_auc" not in found.evaluation
-    assert inspection_report(padim, parts.images).evaluation is None
+    assert inspection_report(brick_padim, bricks.images).evaluation is None
 
 
-def test_images_of_several_sizes_and_kinds(parts):
-    images = [parts.images[0], parts.images[1][:40], *parts.images[2:12]]
+def test_images_of_several_sizes_and_kinds(bricks):
+    images = [bricks.images[0], bricks.images[1][:40], *bricks.images[2:12]]
     detector = PaDiM(image_size=64, n_features=5, random_state=0).fit(images)
     found = inspection_report(detector, images)
     assert [image["size"] for image in content_of(page_of(found))["images"]][:2] == [
@@ -228,18 +238,18 @@ def test_images_of_several_sizes_and_kinds(parts):
     ]
 
 
-def test_checksums_are_of_the_model_file_and_of_pixels(report, padim, parts, tmp_path):
-    skanomaly.save(padim, tmp_path / "m.skanomaly")
+def test_checksums_are_of_the_model_file_and_of_pixels(report, brick_padim, bricks, tmp_path):
+    skanomaly.save(brick_padim, tmp_path / "m.skanomaly")
     content = (tmp_path / "m.skanomaly").read_bytes()
     assert report.model_sha256 == hashlib.sha256(content).hexdigest()
     loaded = skanomaly.load(tmp_path / "m.skanomaly")
-    again = inspection_report(loaded, list(parts.images), names=report.names)
+    again = inspection_report(loaded, list(bricks.images), names=report.names)
     assert (again.model_sha256, again.data_sha256) == (report.model_sha256, report.data_sha256)
     assert again.id == report.id
-    other = parts.images.copy()
+    other = bricks.images.copy()
     other[3, 0, 0] ^= 1
-    assert inspection_report(padim, other).data_sha256 != report.data_sha256
-    turned = inspection_report(padim, parts.images[::-1])
+    assert inspection_report(brick_padim, other).data_sha256 != report.data_sha256
+    turned = inspection_report(brick_padim, bricks.images[::-1])
     assert turned.data_sha256 != report.data_sha256
 
 
@@ -299,25 +309,25 @@ def test_it_shows_as_a_small_table(report):
         ({"thumbnail_size": 1000}, "thumbnail_size must be an int from 64 to 512"),
     ],
 )
-def test_what_does_not_fit_is_refused(options, message, padim, parts):
+def test_what_does_not_fit_is_refused(options, message, brick_padim, bricks):
     with pytest.raises(ValueError, match=message):
-        inspection_report(padim, parts.images, **options)
+        inspection_report(brick_padim, bricks.images, **options)
 
 
-def test_files_given_twice_need_names(files, padim):
+def test_files_given_twice_need_names(files, brick_padim):
     twice = files + files
     with pytest.raises(ValueError, match=r"images 0 and 24 are both called .*pass names="):
-        inspection_report(padim, twice)
+        inspection_report(brick_padim, twice)
 
 
-def test_detectors_that_cannot_be_shown_are_refused(parts, padim):
+def test_detectors_that_cannot_be_shown_are_refused(bricks, brick_padim):
     with pytest.raises(NotFittedError):
-        inspection_report(PaDiM(), parts.images)
-    good = parts.images[parts.target == 1]
+        inspection_report(PaDiM(), bricks.images)
+    good = bricks.images[bricks.target == 1]
     several = MultiProductDetector(PaDiM(image_size=64, n_features=5)).fit(good, product="a")
     with pytest.raises(ValueError, match=r"MultiProductDetector, whose.*detectors_\[name\]"):
-        inspection_report(several, parts.images)
+        inspection_report(several, bricks.images)
     forest = make_pipeline(FunctionTransformer(lambda X: X.reshape(len(X), -1)), IsolationForest())
     forest.fit(good)
     with pytest.raises(ValueError, match="ends in a IsolationForest, which has no detect"):
-        inspection_report(forest, parts.images)
+        inspection_report(forest, bricks.images)

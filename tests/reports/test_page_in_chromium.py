@@ -29,6 +29,11 @@ from selenium.webdriver.support.ui import Select  # noqa: E402
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 
+@pytest.fixture(scope="session")
+def report(brick_report):
+    return brick_report
+
+
 class Page:
     """The report's page in a tab."""
 
@@ -227,14 +232,14 @@ def test_the_threshold_can_be_dragged_in_the_histogram(page, report):
     assert page.counts()[0] > right
 
 
-def test_what_exceeds_the_threshold_is_red_and_outlined(page, report, padim, parts):
+def test_what_exceeds_the_threshold_is_red_and_outlined(page, report, brick_padim, bricks):
     worst = int(np.argmin(report.scores))
     page.set_range("#opacity", 0)
     outlined = page.drawn(worst)
     page.set_range("#opacity", 100)
     overlaid = page.drawn(worst)
-    (anomaly_map,) = padim.transform(parts.images[[worst]])
-    above = anomaly_map > padim.map_threshold_
+    (anomaly_map,) = brick_padim.transform(bricks.images[[worst]])
+    above = anomaly_map > brick_padim.map_threshold_
     side = overlaid.shape[0]
     seen = above.repeat(side // 64 + 1, 0).repeat(side // 64 + 1, 1)
     rows = np.arange(side) * 64 // side
@@ -486,8 +491,8 @@ def test_where_multiples_of_the_threshold_mean_nothing(page_of, report):
     assert page.drawn(by_anomaly(report)[0]).size
 
 
-def test_one_image_and_nothing_known(page_of, padim, parts):
-    page = page_of(inspection_report(padim, parts.images[:1]))
+def test_one_image_and_nothing_known(page_of, brick_padim, bricks):
+    page = page_of(inspection_report(brick_padim, bricks.images[:1]))
     assert page.shown() == "1 image"
     assert len(page.counts()) == 1
     assert not page.all("#filter-type")
@@ -497,9 +502,9 @@ def test_one_image_and_nothing_known(page_of, padim, parts):
     page.wait("$('stage').dataset.drawn !== undefined")
 
 
-def test_many_images_have_few_cards(page_of, padim, parts):
-    images = np.concatenate([parts.images] * 10)
-    page = page_of(inspection_report(padim, images, thumbnail_size=64))
+def test_many_images_have_few_cards(page_of, brick_padim, bricks):
+    images = np.concatenate([bricks.images] * 10)
+    page = page_of(inspection_report(brick_padim, images, thumbnail_size=64))
     assert 5 < len(page.all(".card")) < 80
     page.press(Keys.ARROW_RIGHT)
     page.press(Keys.END)
