@@ -110,6 +110,8 @@ def _created(part, replaced, place):
             f"no file may be made in the folder, to write {place}",
             os.path.dirname(part),
         ) from None
+    except OSError as error:  # which would name the part
+        raise OSError(error.errno, error.strerror, place) from None
     if replaced is not None and hasattr(os, "fchown"):
         with suppress(PermissionError):
             os.fchown(file.fileno(), replaced.st_uid, replaced.st_gid)

@@ -112,6 +112,8 @@ def test_verdicts_have_words_numbers_and_colours(spot):
     assert verdict_text(-2.0, -0.8) == "anomalous, 2.50 x threshold"
     assert verdict_text(-0.4, -0.8) == "normal, 0.50 x threshold"
     assert verdict_text(-0.8, -0.8) == "normal, 1.00 x threshold"
+    assert verdict_text(-0.8016, -0.8) == "anomalous, 1.0020 x threshold"
+    assert verdict_text(-0.7999, -0.8) == "normal, 0.9999 x threshold"
 
 
 def test_without_a_positive_threshold_there_are_no_multiples(spot):

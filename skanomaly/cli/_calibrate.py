@@ -69,6 +69,8 @@ def calibrate(output, model, folder, out, decisions, false_alarm_rate, trust_pic
         f"{promise_in_words(facts)}: {out}",
         out,
     )
+    if good is not None:
+        output.report("It holds if the model has not learnt from these images.", out)
     if n_found is not None:
         output.report(
             f"{n_found} of {len(defective)} images called defects are flagged by it.", out

@@ -12,6 +12,7 @@ import click
 from ._app import command
 from ._estimators import TO_START_WITH, detector_named, fill
 from ._fit import check_seed
+from ._folders import all_good_option, good_images
 from ._models import opened, promise_in_words, threshold_facts, write_model
 from ._output import CommandError, text_of
 from ._tables import csv_of
@@ -35,21 +36,21 @@ COMPARED = (TO_START_WITH, "PatchCore", "SubspaceAD", "PaDiM", "LocalContrast")
 @click.option(
     "-o", "--out", metavar="MODEL", help="Write the chosen detector, fitted on all images."
 )
+@all_good_option
 @click.option("--seed", type=int, default=0, show_default=True)
-def recommend(output, folder, budget, detectors, out, seed):
+def recommend(output, folder, budget, detectors, out, all_good, seed):
     """Choose a detector for FOLDER, images of good parts, by defects that are drawn onto them.
 
     Drawn defects are not real ones: where there are real ones, benchmark says more.
     """
     from contextlib import nullcontext
 
-    from ..datasets import load_image_folder
     from ..model_selection import recommend as search_for
 
     check_seed(seed)
     output.claim(out)
     chosen = None if detectors is None else [(n, detector_named(n)) for n in _names(detectors)]
-    images = load_image_folder(folder, split="train").images
+    images = good_images(folder, all_good)
     with nullcontext() if out is None else opened(out) as file:
         with output.progress(f"comparing detectors on {len(images)} images"):
             search = search_for(

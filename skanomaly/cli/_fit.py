@@ -19,6 +19,7 @@ from ._estimators import (
     names_of_detectors,
     with_settings,
 )
+from ._folders import all_good_option, good_images
 from ._models import opened, promise_in_words, threshold_facts, write_model
 from ._output import CommandError
 
@@ -63,13 +64,30 @@ def _complete_detectors(context, option, incomplete):
     help="A parameter, its value as YAML; of parts as part__name.",
 )
 @click.option("--config", metavar="YAML", help="A file that describes a detector, or a pipeline.")
-@click.option("--false-alarm-rate", type=float, help="Share of new good parts that may be flagged.")
+@click.option(
+    "--false-alarm-rate",
+    type=float,
+    help="Share of new good parts that may be flagged, such as 0.05.",
+)
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides all that is drawn.")
+@all_good_option
 @click.option(
     "--pickle", is_flag=True, help="Write a pickle, for joblib.load, instead of skanomaly.load."
 )
-def fit(output, folder, out, detector, settings, config, false_alarm_rate, device, seed, pickle):
+def fit(
+    output,
+    folder,
+    out,
+    detector,
+    settings,
+    config,
+    false_alarm_rate,
+    device,
+    seed,
+    pickle,
+    all_good,
+):
     """Fit a detector on FOLDER: images of good parts, or a folder with train/good in it."""
     output.claim(out)
     if detector and config:
@@ -83,7 +101,7 @@ def fit(output, folder, out, detector, settings, config, false_alarm_rate, devic
         assign(chosen, "--device", device=device)
     check_seed(seed)
     fill(chosen, random_state=seed, n_jobs=os.cpu_count())
-    images = _good_images(folder)
+    images = good_images(folder, all_good)
     if not (detector or config):
         output.report(WHY, out)
     began = time.perf_counter()
@@ -112,12 +130,6 @@ def fit(output, folder, out, detector, settings, config, false_alarm_rate, devic
             **facts,
         }
     )
-
-
-def _good_images(folder):
-    from ..datasets import load_image_folder
-
-    return load_image_folder(folder, split="train").images
 
 
 def check_seed(seed):

@@ -49,12 +49,22 @@ class Output:
         self.as_json, self.quiet = as_json, quiet
 
     def claim(self, path):
-        """Say that data goes to a file; an error if that and JSON would share standard output."""
+        """Say that data goes to a file, which must be possible, and not where JSON goes.
+
+        Commands say it first, so that a wrong name costs no time.
+        """
         if self.as_json and is_standard_output(path):
             raise CommandError(
                 f"--json and {path} would both write to standard output; name a file, or leave out "
                 "--json"
             )
+        if path in (None, "-"):
+            return
+        folder = os.path.dirname(os.path.abspath(path))
+        if not os.path.isdir(folder):
+            raise CommandError(f"{path} cannot be written: there is no such folder; make it first")
+        if os.path.isdir(path):
+            raise CommandError(f"{path} is a folder; name a file in it")
 
     def report(self, text, out=None):
         """Tell people what was done; elsewhere than to `out`, which may be standard output."""

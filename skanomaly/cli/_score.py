@@ -90,13 +90,12 @@ def score(output, model, folder, out, maps, map_format, resume, exit_zero, trust
     from ..images import ImageFiles
 
     output.claim(out)
-    detector = load_detector(model, trust_pickle)
-    digest = digest_of(model)
-    map_files = None
+    paths = list(ImageFiles.from_folder(folder, recursive=True).paths)
     if maps:
         check_not_below(folder, maps, "--maps")
-        map_files = MapFiles(maps, map_format, detector)
-    paths = list(ImageFiles.from_folder(folder, recursive=True).paths)
+    detector = load_detector(model, trust_pickle)
+    digest = digest_of(model)
+    map_files = MapFiles(maps, map_format, detector) if maps else None
     rows = []
     with ExitStack() as stack:
         file = stack.enter_context(opened(out))

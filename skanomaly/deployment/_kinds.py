@@ -5,7 +5,8 @@ from __future__ import annotations
 MAGIC = b"skanomaly model\n"
 # Of pickles from protocol 2 on, as they are and as joblib compresses them: gzip, zlib, bzip2,
 # xz, lzma, lz4.
-_PICKLES = b"\x80", b"\x1f\x8b", b"\x78", b"BZh", b"\xfd7zXZ", b"\x5d\x00", b"\x04\x22\x4d\x18"
+_ZLIB = b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"
+_PICKLES = b"\x80", b"\x1f\x8b", *_ZLIB, b"BZh", b"\xfd7zXZ", b"\x5d\x00", b"\x04\x22\x4d\x18"
 _ONNX = b"\x08"  # a protocol buffer whose first field is a number, ONNX's version
 
 

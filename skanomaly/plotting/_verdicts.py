@@ -16,9 +16,13 @@ def times_threshold(scores, offset):
 
 
 def verdict_text(score, offset):
-    """One line: the verdict and the score as a multiple of the threshold."""
+    """One line: the verdict and the score as a multiple of the threshold.
+
+    Near the threshold there are digits enough to see on which side the score is.
+    """
     word = "anomalous" if score < offset else "normal"
     times = times_threshold(score, offset)
     if np.isnan(times):
         return f"{word}, score {score:.3g}, threshold {offset:.3g}"
-    return f"{word}, {times:.2f} x threshold"
+    digits = 2 if abs(times - 1) >= 0.005 or times == 1 else 4
+    return f"{word}, {times:.{digits}f} x threshold"

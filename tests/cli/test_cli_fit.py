@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import joblib
 import pytest
@@ -242,3 +243,22 @@ def test_a_detector_is_described(capsys):
     assert "coreset : " in capsys.readouterr().out
     assert main(["detectors", "PatchCor"]) == 2
     assert "did you mean PatchCore" in capsys.readouterr().err
+
+
+def test_names_of_folders_can_be_overruled(good_parts, tmp_path, capsys):
+    folder = shutil.copytree(good_parts, tmp_path / "bad")
+    command = ["fit", str(folder), "-o", str(tmp_path / "m"), *QUICK_FIT]
+    assert main(command) == 2
+    shown = capsys.readouterr().err
+    assert "the folder's own name says that its images are not good" in shown
+    assert "--all-good" in shown
+    assert "good_folders" not in shown
+    assert main([*command, "--all-good"]) == 0
+    assert skanomaly.load(tmp_path / "m").predict([str(folder / "00.png")]).shape == (1,)
+
+
+def test_where_a_model_goes_is_looked_at_first(good_parts, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("skanomaly.cli._fit.good_images", lambda *_: pytest.fail("too late"))
+    for out, message in ((tmp_path / "no" / "m", "no such folder"), (tmp_path, "is a folder")):
+        assert main(["fit", str(good_parts), "-o", str(out), *QUICK_FIT]) == 2
+        assert message in capsys.readouterr().err

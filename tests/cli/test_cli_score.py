@@ -381,3 +381,10 @@ def test_a_number_that_is_none_is_named(model, new_parts, tmp_path, capsys):
     assert scored(model, new_parts, out, "--resume") == 2
     message = "in the row of 01.png score is 'many', expected a number"
     assert message in capsys.readouterr().err
+
+
+def test_text_is_no_model(good_parts, tmp_path, capsys):
+    for text in ("x", "x\n", "xylophone"):  # as zlib's streams begin
+        (tmp_path / "m").write_text(text)
+        assert main(["score", str(tmp_path / "m"), str(good_parts)]) == 2
+        assert "m is no model" in capsys.readouterr().err
