@@ -38,7 +38,7 @@ def demo(output, texture, out, seed):
     with replaced(out) as file:
         facts, *drawn = _run(output, texture, seed)
         _save_sheet(file, *drawn)
-    output.report(f"Sheet: {out}")
+    output.report(f"Sheet: {out} (white outline: what was found; blue: what was drawn)")
     facts |= {"out": out, "seconds": time.perf_counter() - began}
     output.report(f"{facts['seconds']:.0f} s in all.")
     output.document(facts)
