@@ -258,6 +258,11 @@ def test_mistakes_are_explained(arguments, message, model, folder, tmp_path, cap
     assert re.search(message, capsys.readouterr().err)
 
 
+def heeding_interrupts():
+    """What runs in the background inherits that they are ignored, which is heeded too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @needs_posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("poll", [[], ["--poll"]])
@@ -270,7 +275,13 @@ def test_a_camera(number, poll, models, new_parts, folder, tmp_path):
     def n_rows():
         return len(rows_of(out)) if out.exists() else -1
 
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heeding_interrupts,
+    )
     try:
         until(lambda: n_rows() == 0)
         first, second = new_parts / "01.png", new_parts / "03.png"
