@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from .._atomic import replaced
-from .._unwrap import value_range_of
 from ._output import CommandError, text_of
 
 # Map thresholds at the top of the scale of 16-bit files.
@@ -86,6 +85,7 @@ def save_picture(file, image, anomaly_map, score, detector, title):
     title : str
         In front of the verdict.
     """
+    from .._unwrap import value_range_of
     from ..plotting import finding_picture
 
     finding_picture(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from .._unwrap import detect
 from ..exceptions import InvalidImageError
 from ._models import parameter_of
 from ._output import CommandError
@@ -30,6 +29,8 @@ def judge(detector, images):
     -------
     list of Judged
     """
+    from .._unwrap import detect  # whose import takes longer than the start of all else
+
     judged, left, found = [None] * len(images), list(range(len(images))), None
     while left and found is None:
         try:

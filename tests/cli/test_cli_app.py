@@ -72,7 +72,7 @@ def test_the_command_is_installed():
 
 
 def test_the_start_is_light():
-    heavy = ("torch", "watchfiles", "anyio", "skimage", "onnxruntime", "matplotlib")
+    heavy = ("torch", "sklearn", "watchfiles", "anyio", "skimage", "onnxruntime", "matplotlib")
     code = f"import sys, skanomaly.cli; print([m for m in {heavy} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
