@@ -68,20 +68,27 @@ def unwrap(estimator, X):
     return estimator, X
 
 
-def value_range_of(detector):
-    """What a detector takes for black and white, which one around another leaves to that.
+def parameter_of(detector, name):
+    """A parameter of a detector, which one around another leaves to that.
 
     Parameters
     ----------
     detector : detector
+    name : str
 
     Returns
     -------
-    (float, float) or None
+    object
+        None if neither has it.
     """
-    while detector is not None and not hasattr(detector, "value_range"):
+    while detector is not None and not hasattr(detector, name):
         detector = getattr(detector, "detector", None)
-    return getattr(detector, "value_range", None)
+    return getattr(detector, name, None)
+
+
+def value_range_of(detector):
+    """What a detector takes for black and white: (float, float) or None."""
+    return parameter_of(detector, "value_range")
 
 
 def detect(estimator, X, *, with_maps, **parameters):

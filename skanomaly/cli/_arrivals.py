@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ..exceptions import InvalidImageError
 from ..images import is_listed, read_image
+from ._rows import stamp_of
 
 # Seconds for which a new folder is looked at.
 NEW_FOR = 5.0
@@ -117,7 +118,7 @@ class Arrivals:
         ):
             return None
         image, error = _read(path)
-        if _stamp(path) != stamp:  # written to while it was read
+        if stamp_of(path) != stamp:  # written to while it was read
             return None
         if error is not None and now - pending.since < self.patience:
             pending.next_look = now + self.settle
@@ -138,11 +139,3 @@ def _read(path):
         return read_image(path), None
     except InvalidImageError as error:
         return None, error.reason
-
-
-def _stamp(path):
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns

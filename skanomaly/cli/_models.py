@@ -101,13 +101,9 @@ def digest_of(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def parameter_of(detector, name, default=None):
-    """A parameter of a detector, or of the one that it is around."""
-    return getattr(detector, name, default)
-
-
 def threshold_facts(detector):
     """What set the threshold, and what it promises, as a dict."""
+    from .._unwrap import parameter_of
     from ..calibration import false_alarm_interval
 
     n = len(detector.validation_scores_)

@@ -97,6 +97,7 @@ def key_of(row):
 
 
 def cell(value):
+    """A value as text, empty for None, that no spreadsheet takes for a formula."""
     if value is None:
         return ""
     if isinstance(value, float):

@@ -6,7 +6,6 @@ import os
 from typing import NamedTuple
 
 from ..exceptions import InvalidImageError
-from ._models import parameter_of
 from ._output import CommandError
 
 
@@ -47,7 +46,7 @@ def judge(detector, images):
 
 def batch_size_of(detector):
     """Images that a detector scores at once."""
-    return parameter_of(detector, "batch_size", 8)
+    return getattr(detector, "batch_size", 8)
 
 
 def check_not_below(folder, inside, option):

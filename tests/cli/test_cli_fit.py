@@ -262,3 +262,12 @@ def test_where_a_model_goes_is_looked_at_first(good_parts, tmp_path, capsys, mon
     for out, message in ((tmp_path / "no" / "m", "no such folder"), (tmp_path, "is a folder")):
         assert main(["fit", str(good_parts), "-o", str(out), *QUICK_FIT]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_what_a_threshold_promises_is_told_of_detectors_around_others(good_parts, tmp_path, capsys):
+    (tmp_path / "p.yaml").write_text(
+        "class: TiledDetector\ntile_size: 48\ndetector: {class: LocalContrast}\n"
+    )
+    command = ["fit", str(good_parts), "-o", str(tmp_path / "m"), "--config"]
+    assert main([*command, str(tmp_path / "p.yaml")]) == 0
+    assert "asked for 5.0% false alarms" in capsys.readouterr().out
