@@ -211,6 +211,15 @@ def made(make, **parameters):
     return detector.set_params(**chosen)
 
 
+def untrained(make):
+    """A detector whose training moves no weight: an epoch at a rate that is lost in rounding.
+
+    All else that a fit finds is as of a trained one: normalisation's statistics, centres,
+    memories, units of maps.
+    """
+    return made(make, lr=1e-30, max_epochs=1)
+
+
 def fit(detector, images, **options):
     """Seconds that a fit takes; that few images make a poor threshold matters to no rank."""
     start = time.perf_counter()

@@ -29,6 +29,8 @@ from ..images import ImageFiles
 SCORING = ("transform", "score_samples", "decision_function", "predict", "detect")
 # Scores may differ by so much where the same pixels are computed in other batches or roundings.
 RTOL = 1e-3
+# Times a gradient it is lost in a weight's rounding.
+UNMOVING_RATE = 1e-30
 
 
 def check_detector(detector, *, images=None, on_fail="raise", expected_failed_checks=None):
@@ -341,6 +343,19 @@ def check_equal_seeds_equal_bits(subject):
     again = subject.second_fit.detector
     assert again.offset_ == subject.fitted.offset_
     assert_array_equal(again.transform(subject.X_new), subject.result("transform"))
+
+
+def check_training_matters(subject):
+    """What is trained at a rate too small to move a weight gives other maps."""
+    rates = {name for name in subject.detector.get_params() if name.rpartition("__")[2] == "lr"}
+    if not rates:
+        return
+    unmoved = subject.new(**dict.fromkeys(rates, UNMOVING_RATE))
+    unmoved.fit(subject.X)
+    difference = np.abs(unmoved.transform(subject.X_new) - subject.result("transform")).max()
+    assert difference > RTOL * np.ptp(subject.result("transform")), (
+        f"maps of {subject.name} are the same whether or not its weights are trained"
+    )
 
 
 def check_refit_forgets(subject):

@@ -8,6 +8,7 @@ from conftest import DETECTORS, DistanceToMean, small
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
+from skanomaly._parameters import parameter
 from skanomaly.utils import estimator_checks
 from skanomaly.utils.estimator_checks import Subject, check_detector, parametrize_with_checks
 
@@ -225,6 +226,10 @@ class FrozenParameters(DistanceToMean):
         BaseEstimator.set_params(self, **parameters)
 
 
+class NeverSteps(DistanceToMean):
+    lr: float = parameter(1e-3, float)
+
+
 BROKEN = [
     (ConvertsInInit, "check_init_only_assigns"),
     (MoreInInit, "check_init_only_assigns"),
@@ -242,6 +247,7 @@ BROKEN = [
     (FollowsGlobalGenerator, "check_global_generators"),
     (MovesGlobalGenerator, "check_global_generators"),
     (NotSeeded, "check_equal_seeds_equal_bits"),
+    (NeverSteps, "check_training_matters"),
     (Unscaled, "check_dtype_invariance"),
     (ArraysOnly, "check_container_invariance"),
     (WritesIntoImages, "check_memory_layouts"),
