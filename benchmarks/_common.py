@@ -217,7 +217,9 @@ def untrained(make):
     All else that a fit finds is as of a trained one: normalisation's statistics, centres,
     memories, units of maps.
     """
-    return made(make, lr=1e-30, max_epochs=1)
+    names = [name.rpartition("__")[2] for name in make().get_params()]
+    rates = [name for name in names if name == "lr" or name.endswith("_lr")]
+    return made(make, **dict.fromkeys(rates, 1e-30), max_epochs=1)
 
 
 def fit(detector, images, **options):

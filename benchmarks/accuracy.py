@@ -30,6 +30,7 @@ from _common import (
     run_arguments,
     spread,
     spreads,
+    untrained,
     with_scores_by,
 )
 from sklearn.ensemble import IsolationForest
@@ -159,7 +160,12 @@ BASELINES = {
         partial(SelfSupervisedAE, error="squared", defects=NO_DEFECTS, skip=False)
     ),
 }
-MEASURED = DETECTORS | COMPOSITES | BASELINES
+UNTRAINED = {
+    f"{name} untrained": Entry(partial(untrained, entry.make))
+    for name, entry in DETECTORS.items()
+    if "lr" in entry.make().get_params()
+}
+MEASURED = DETECTORS | COMPOSITES | BASELINES | UNTRAINED
 METRICS = ("image AUROC", "pixel AUROC", "AUPRO", "AUPRC")
 
 # Image AUROC / pixel AUROC / AUPRO that the paper prints (arXiv 2405.09148, tables 1, 3
@@ -184,7 +190,9 @@ self-supervised paper print only means over all categories (image AUROC .9948; i
 without the last, "IsolationForest on features" a `FeatureOutlierDetector` with its defaults. Of
 fewer than 100 training images (leather tiles, papers) detectors that learn in one pass learn from
 all, others from four fifths. "untouched features" is PatchAE's memory on the pretrained features
-themselves, joined, scaled and averaged as for PatchAE. "SelfSupervisedAE
+themselves, joined, scaled and averaged as for PatchAE. "untrained" is a detector whose training
+moves no weight, as its rate is lost in rounding: what is left is the network as it starts, with its
+normalisation's statistics and the units of maps found on the same images. "SelfSupervisedAE
 without defects and skip" is the same network, trained as long to give back normal images. It has to
 do without the connection from input to output, with which it would be the identity from the start
 and its map zero. Other work ran on the machine: times are no more than bounds (see
@@ -222,6 +230,13 @@ prints the mean over the classes and states neither its resolution nor its epoch
 
 def run_mvtec(arguments):
     results = Results("accuracy")
+    measure(results, arguments)
+    write_filtering(results)
+    write_accuracy(results)
+
+
+def measure(results, arguments):
+    """Fit and score whatever has no row yet."""
     epochs = {} if arguments.max_epochs is None else {"max_epochs": arguments.max_epochs}
     suffix = f" ({arguments.max_epochs} epochs)" if epochs else ""
     roots = roots_of(arguments, arguments.categories)
@@ -253,8 +268,6 @@ def run_mvtec(arguments):
                 "fit_s": fit_s,
                 **further,
             }
-    write_filtering(results)
-    write_accuracy(results)
 
 
 def write_accuracy(results):

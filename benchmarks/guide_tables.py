@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 COMMAND = "python benchmarks/guide_tables.py"
 MARKED = re.compile(rf"(<!-- {re.escape(COMMAND)}: (.+?) -->\n)(.*?)(<!-- end -->\n)", re.DOTALL)
+STRENGTH = re.compile(r"^\*\*Good for\*\* (.+?)\.\n\n", re.MULTILINE | re.DOTALL)
 WEAKNESS = re.compile(r"^## When not to use it\n\n\*\*(.+?)\.\*\*", re.MULTILINE | re.DOTALL)
 KINDS = {
     "round part": ("bottle",),
@@ -35,6 +36,7 @@ NOT_MEASURED = "not measured"
 EXTRA = {"PatchAE": ["untouched features"]}  # of which what is said to be a variant
 AT_DEFAULTS = "default"
 FIGURES = ("image AUROC", "AUPRO")
+FLOOR = {"AUPRO": -1.0}  # of what was not measured on all categories, in an order
 ALL_FIGURES = ("image AUROC", "pixel AUROC", "AUPRO", "AUPRC")
 
 
@@ -138,33 +140,45 @@ def choosing(page):
     def mean(name):
         return rows.at_defaults(name, DEVELOPMENT)
 
-    order = sorted(NAMES, key=lambda name: -(mean(name) or {"AUPRO": -1})["AUPRO"])
+    order = sorted(NAMES, key=lambda name: -(mean(name) or FLOOR)["AUPRO"])
     lines = [[_link(page, name), *_by_kind(rows, name), _cell(mean(name))] for name in order]
     figures = _table(["image AUROC / AUPRO", *KINDS, "mean of six"], lines) + _source(page)
     bad_at = _table(["detector", "not for"], [[_link(page, n), weakness(n)] for n in order])
     return f"{figures}\n{bad_at}"
 
 
-def means(page):
-    """Means over the development categories, of what was measured on all of them."""
+def overview(page):
+    """A row a detector: accuracy over the development categories, costs, what it is good for."""
     rows = _accuracy()
-    found = {name: rows.at_defaults(name, DEVELOPMENT) for name in NAMES}
-    known = sorted((name for name in NAMES if found[name]), key=lambda name: -found[name]["AUPRO"])
-    lines = [
-        [_link(page, name), _count(rows, name), *(_figure(found[name], f) for f in ALL_FIGURES)]
-        for name in known
-    ]
-    return _table(["mean of six", "seeds", *ALL_FIGURES], lines) + _source(page)
+    found = json.loads((RESULTS / "costs.json").read_text())["rows"]
+
+    def line(name):
+        mean = rows.at_defaults(name, DEVELOPMENT)
+        figures = [_figure(mean, f) for f in FIGURES] if mean else [NOT_MEASURED] * len(FIGURES)
+        fit_s, batch_ms, _, fit_MiB, file_MiB = _costs(found, name)
+        costs = [fit_s, batch_ms, fit_MiB, file_MiB]
+        return [_link(page, name), *figures, *costs, strength(name)]
+
+    order = sorted(NAMES, key=lambda name: -(rows.at_defaults(name, DEVELOPMENT) or FLOOR)["AUPRO"])
+    head = ["detector", *FIGURES, "fit", "an image", "fit memory", "file", "good for"]
+    return _table(head, [line(name) for name in order]) + _source(page)
+
+
+def strength(name):
+    """What a detector is good for, as its guide says in short."""
+    return _said(name, STRENGTH, 'a sentence that begins with "**Good for**"')
 
 
 def weakness(name):
     """What a detector is not for, as its guide says in short."""
+    return _said(name, WEAKNESS, 'a heading "## When not to use it" with a sentence in bold below')
+
+
+def _said(name, pattern, what):
     path = guide_of(name)
-    found = WEAKNESS.search(path.read_text(encoding="utf-8"))
+    found = pattern.search(path.read_text(encoding="utf-8"))
     if found is None:
-        raise ValueError(
-            f'{path} has no heading "## When not to use it" with a sentence in bold below it'
-        )
+        raise ValueError(f"{path} lacks {what}")
     return " ".join(found[1].split())
 
 
@@ -175,7 +189,7 @@ def guide_of(name):
     return ROOT / "docs" / "methods" / f"{CLASSES[name].__module__.rpartition('.')[2]}.md"
 
 
-WHAT = {make.__name__: make for make in (accuracy, costs, choosing, means)}
+WHAT = {make.__name__: make for make in (accuracy, costs, choosing, overview)}
 
 
 def written(text, page):

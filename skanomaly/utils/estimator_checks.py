@@ -347,7 +347,7 @@ def check_equal_seeds_equal_bits(subject):
 
 def check_training_matters(subject):
     """What is trained at a rate too small to move a weight gives other maps."""
-    rates = {name for name in subject.detector.get_params() if name.rpartition("__")[2] == "lr"}
+    rates = [name for name in subject.detector.get_params() if re.search("(^|_)lr$", name)]
     if not rates:
         return
     unmoved = subject.new(**dict.fromkeys(rates, UNMOVING_RATE))

@@ -1,6 +1,6 @@
 """Tables in the documentation: of detectors and checks, from what they say of themselves.
 
-``python -m skanomaly.utils.tables`` rewrites those in ``README.md``, ``docs/detectors.md`` and
+``python -m skanomaly.utils.tables`` rewrites those in ``docs/detectors.md`` and
 ``docs/conformance.md``.
 """
 
@@ -20,6 +20,7 @@ _PAGE = f"""# Detectors
 What each class says of itself, written by `{_COMMAND}`. Each has a guide, to which its name leads;
 [which one to choose](choosing.md) is another question.
 
+{{what}}
 - features: it needs those of a pretrained network (`backbone`, `weights`, `layers`)
 - training: it trains a network (`max_epochs`, `lr`, `callbacks`, `checkpoint`)
 - drawn defects: it learns from defects drawn onto images of good parts (`defects`)
@@ -31,30 +32,6 @@ Parameters that are a detector's own, beside those that all or several have:
 
 {{parameters}}"""
 _YES = "✓"
-
-
-def readme(text):
-    """The README with its table of detectors as it is to be.
-
-    Parameters
-    ----------
-    text : str
-        The README, in which two comments enclose the table.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    ValueError
-        If there are no such comments.
-    """
-    lines = [
-        [_guide(name, cls, "docs/"), what_it_detects(cls), _source(cls)]
-        for name, cls in all_detectors()
-    ]
-    return _put(_table(["detector", "detects defects", "source"], lines), text, "the README")
 
 
 def conformance(text):
@@ -88,7 +65,7 @@ def page():
     -------
     str
     """
-    properties, parameters = [], []
+    what, properties, parameters = [], [], []
     for name, cls in all_detectors():
         known = cls._get_param_names()
         has = (
@@ -98,14 +75,14 @@ def page():
             hasattr(cls, "partial_fit"),
             not hasattr(cls, "_not_exportable"),
         )
-        properties.append(
-            [_guide(name, cls), *(_YES if it_has else "" for it_has in has), _source(cls)]
-        )
+        what.append([_guide(name, cls), what_it_detects(cls), _source(cls)])
+        properties.append([_guide(name, cls), *(_YES if it_has else "" for it_has in has)])
         parameters.append(
             [_guide(name, cls), ", ".join(f"`{own}`" for own in _own_parameters(cls))]
         )
-    head = ["detector", "features", "training", "drawn defects", "grows", "ONNX", "source"]
+    head = ["detector", "features", "training", "drawn defects", "grows", "ONNX"]
     return _PAGE.format(
+        what=_table(["detector", "detects defects", "source"], what),
         properties=_table(head, properties),
         parameters=_table(["detector", "its own parameters"], parameters),
     )
@@ -119,9 +96,9 @@ def _put(table, text, place):
     return before + start + table + end + after
 
 
-def _guide(name, cls, docs=""):
+def _guide(name, cls):
     """The class, with a link to the page that tells of it, which its file names."""
-    return f"[`{name}`]({docs}methods/{cls.__module__.rpartition('.')[2]}.md)"
+    return f"[`{name}`](methods/{cls.__module__.rpartition('.')[2]}.md)"
 
 
 def what_it_detects(cls):
@@ -195,13 +172,10 @@ def _table(head, lines):
 
 def main(root="."):
     """Rewrite the tables below a folder, a checkout of the project."""
-    root = Path(root)
-    for path, made in (
-        (root / "README.md", readme),
-        (root / "docs" / "conformance.md", conformance),
-    ):
-        path.write_text(made(path.read_text(encoding="utf-8")), encoding="utf-8")
-    (root / "docs" / "detectors.md").write_text(page(), encoding="utf-8")
+    docs = Path(root) / "docs"
+    checks = docs / "conformance.md"
+    checks.write_text(conformance(checks.read_text(encoding="utf-8")), encoding="utf-8")
+    (docs / "detectors.md").write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ def test_every_detector_has_a_guide(name, tables):
     ]
     assert re.findall("^## (.*)$", text, re.MULTILINE) == wanted
     assert f"# {name}: " in text.splitlines()[0] + " "
+    assert tables.strength(name)
     assert f": accuracy {name} -->" in text
     assert f": costs {name} " in text
 
@@ -114,6 +115,11 @@ def test_a_mean_is_one_over_seeds_then_categories(tables):
     (line,) = [line for line in page.splitlines() if line.startswith("| `PaDiM`, ")]
     of_paper = line.split("|")[-2].split("/")[1]
     assert float(of_paper) == pytest.approx(np.mean(means), abs=6e-4)
+
+
+def test_every_detector_has_a_row_in_the_readme(tables):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"| [`{name}`](" in readme for name in tables.NAMES)
 
 
 def test_what_is_not_measured_is_said(tables):
