@@ -27,12 +27,13 @@ OURS = {
 BESIDE = ("ReverseDistillation", "SuperSimpleNet", "LocalContrast", "MedianDifference")
 #: What stands for a category where that cannot be had.
 STAND_INS = {"leather": "leather_tile"}
-NOTES = """Printed figures are of MVTec AD's official test split, as arXiv 2405.09148 gives them; our
-rows are at our defaults, at 256x256, with the network that is named, mean ± standard deviation over
-seeds. "mean" is over the categories of this table. Printed with a WideResNet-50-2, or a VGG-16
-(MKD), are SPADE, MKD and HFR-AE_wR50, whose weights could not be had where ours were measured.
-"untrained" is the same detector whose training moves no weight. Below the paper's methods stand two
-that it does not compare with, and two that learn nothing or next to nothing: the floor.
+NOTES = """Printed figures are of MVTec AD's official test split, as arXiv 2405.09148 gives them;
+our rows are at our defaults, at 256x256, with the network that is named, mean ± standard
+deviation over seeds. "mean" is over the categories of this table. Printed with a WideResNet-50-2,
+or a VGG-16 (MKD), are SPADE, MKD and HFR-AE_wR50, whose weights could not be had where ours were
+measured. "untrained" is the same detector whose training moves no weight. Below the paper's
+methods stand two that it does not compare with, and two that learn nothing or next to nothing:
+the floor.
 
 *bottle* is the official split, resized to 256x256. For *grid* the official good test images could
 not be had: `test/good` holds the last 21 of the 264 training images, and training uses the first
