@@ -81,8 +81,7 @@ class AttentiveVAE(nn.Module):
         """Mean and logarithm of the variance of the latents, and the logits of the attention."""
         f = self.features(x)
         mean, log_var = self.latent(self.last(f)).chunk(2, dim=1)
-        of_latent = mean.mean(dim=1).sum()
-        (gradient,) = torch.autograd.grad(of_latent, f, create_graph=self.training)
+        (gradient,) = torch.autograd.grad(mean.sum(), f, create_graph=self.training)
         alpha = gradient.mean(dim=(2, 3), keepdim=True)
         return mean, log_var, (alpha * f).sum(dim=1)
 
@@ -130,6 +129,12 @@ class CAVGA(AutoencoderDetector):
         Of the adversarial loss; 0 is a variational auto-encoder.
     attention_weight : float
         Of the attention expansion loss.
+    standardize : {"global", "position"} or None
+        Units of the map, see `BaseImageDetector`; the paper's is None.
+    two_sided : bool
+        In units of deviations, count what lies below the mean as well: attention follows
+        contrast, and so a defect may have more of it than what is normal there. The
+        paper's method does not.
 
     Notes
     -----
@@ -138,12 +143,13 @@ class CAVGA(AutoencoderDetector):
 
     .. math:: A = \operatorname{sigmoid}\big(\textstyle\sum_k \alpha_k F_k\big), \quad
               \alpha_k = \operatorname{mean}_{ij} \;
-              \partial \big(\textstyle\sum \bar\mu\big) / \partial F_k^{ij} ,
+              \partial \big(\textstyle\sum \mu\big) / \partial F_k^{ij} ,
 
-    where the sum is over the latent's places and the bar a mean over its channels. The map is 1 -
-    A, and the loss of an image the negative evidence lower bound per value,
+    where the second sum is over the latent's places and channels. The map is 1 - A, and the loss
+    of an image the negative evidence lower bound per value,
 
-    .. math:: \frac{1}{2 \sigma^2} \lVert x - \hat x \rVert^2 + D_{KL}(q(z | x) \,\|\, N(0, 1)) ,
+    .. math:: \frac{1}{2 \sigma^2} \lVert x - \hat x \rVert^2
+              + D_{KL}(q(z \mid x) \,\|\, N(0, 1)) ,
 
     plus the weighted :math:`-\log D(x) - \log(1 - D(\hat x))` and :math:`\overline{1 - A}`. The
     discriminator D descends the second, the auto-encoder ascends it: what D's gradient says of
@@ -170,10 +176,15 @@ class CAVGA(AutoencoderDetector):
 
     decoder_std: float = parameter(0.1, Interval(Real, 0, None, closed="neither"))
     adversarial_weight: float = parameter(0.01, Interval(Real, 0, None, closed="left"))
-    attention_weight: float = parameter(0.01, Interval(Real, 0, None, closed="left"))
+    attention_weight: float = parameter(1.0, Interval(Real, 0, None, closed="left"))
+    two_sided: bool = parameter(True, "boolean", affects="scores")
+    standardize = "position"
     latent_dim = 32
 
     _not_exportable = "its maps are made of gradients"
+
+    def _sided(self, deviations):
+        return deviations.abs() if self.two_sided else deviations
 
     def _module(self, n_channels, size):
         return AttentiveVAE(n_channels, size, self.width, self.latent_dim)

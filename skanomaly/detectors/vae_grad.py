@@ -49,7 +49,8 @@ class VAEGrad(AutoencoderDetector):
     n_steps : int
         T, steps of the descent. Each takes as long as a step of training.
     step_size : float
-        :math:`\alpha`. A pixel runs away whose squared error exceeds :math:`2 \sigma^2 / \alpha`.
+        :math:`\alpha`. A pixel is at once at its reconstruction whose squared error is
+        :math:`\sigma^2 / \alpha`; where it is more than twice that the descent does not settle.
     l1_weight : float
         :math:`\lambda`, what it costs to differ from the image. A pixel stays as it is whose
         derivative of the reconstruction loss is below it.
@@ -72,7 +73,7 @@ class VAEGrad(AutoencoderDetector):
     .. math:: x_{t+1} = x_0 + S_{\lambda w} (x_t - w \nabla L(x_t) - x_0), \quad
               w = \alpha (x_0 - d(\mu(x_0)))^2
 
-    pixel by pixel, with the soft threshold :math:`S_b(v) = \operatorname{sign}(v)
+    pixel by pixel, within [0, 1], with the soft threshold :math:`S_b(v) = \operatorname{sign}(v)
     \max(|v| - b, 0)`. The map is :math:`|x_T - x_0|`, mean over channels.
 
     The paper's text was not at hand: energy, weights and map are as remembered, and settings are
@@ -140,7 +141,7 @@ class VAEGrad(AutoencoderDetector):
                 loss = (x - reconstructed(x)[0]).square().sum() / (2 * self.decoder_std**2)
                 (gradient,) = torch.autograd.grad(loss, x)
                 change = x.detach() - weights * gradient - x_0
-                x = (x_0 + shrunk(change, weights * self.l1_weight)).requires_grad_()
+                x = (x_0 + shrunk(change, weights * self.l1_weight)).clamp(0, 1).requires_grad_()
         return x.detach()
 
 
