@@ -17,17 +17,8 @@ import skanomaly
 from skanomaly.features import on_finest_grid
 from skanomaly.synthesis import DefectGenerator
 
-# A fit of a minute of auto-encoders on walls.
-OF_WALLS = {
-    "image_size": 128,
-    "patch_size": 64,
-    "stride": 32,
-    "width": 16,
-    "latent_dim": 100,
-    "max_epochs": 150,
-    "train_batch_size": 4,
-    "random_state": 0,
-}
+# Of auto-encoders of large patches, in a minute.
+OF_PLATES = {"image_size": 128, "width": 16, "patch_size": None, "max_epochs": 80}
 IMAGES = Path(__file__).parents[1] / "docs" / "images" / "methods"
 
 
@@ -308,8 +299,8 @@ def self_supervised_ae():
 
 def conv_ae():
     """Reconstruction and squared difference, by patches."""
-    scene = bricks(nth=3)
-    detector = fitted(skanomaly.ConvAE(**OF_WALLS, loss="l2"), scene)
+    scene = plates(kind=1)
+    detector = fitted(skanomaly.ConvAE(**OF_PLATES, random_state=0), scene)
     made = np.squeeze(detector.reconstruct([scene.image])[0])
     yield (
         detector,
@@ -320,8 +311,8 @@ def conv_ae():
 
 def vae_grad():
     """Reconstruction, and the image as it was moved."""
-    scene = bricks(nth=3)
-    detector = fitted(skanomaly.VAEGrad(**OF_WALLS), scene)
+    scene = plates(kind=1)
+    detector = fitted(skanomaly.VAEGrad(**OF_PLATES, random_state=0), scene)
     x = detector._open([scene.image])[0][None]
     with torch.inference_mode():
         given_back = detector._over_patches(lambda x: detector.net_.module_(x)[0], x)[0, 0].numpy()
@@ -339,8 +330,8 @@ def vae_grad():
 
 def cavga():
     """Reconstruction and attention."""
-    scene = bricks(nth=3)
-    detector = fitted(skanomaly.CAVGA(**OF_WALLS), scene)
+    scene = plates(kind=1)
+    detector = fitted(skanomaly.CAVGA(**OF_PLATES, random_state=0), scene)
     x = detector._open([scene.image])[0][None]
     with torch.inference_mode():
         left_out = detector._compute_maps(x)[0]

@@ -227,11 +227,15 @@ class AutoencoderDetector(TrainedDetector):
     patch_size : int or None
         Side in pixels of the random squares that are learnt from, one an image and epoch. An
         image is then looked at in patches of that size, and what they say of a pixel is
-        averaged. For textures. None takes images whole, which must be of one size.
+        averaged. None takes images whole, as are those of which the first is smaller; they
+        must be of one size.
     stride : int
         Pixels between patches that are looked at, at most.
     weight_decay : float
         Of Adam.
+    standardize : {"global", "position"} or None
+        Units of the map, see `BaseImageDetector`; the paper's is None. "position" takes back
+        that patches are reconstructed worse at their borders.
     max_epochs : int
         Passes over the training images; the state of the lowest validation loss is kept.
     lr : float
@@ -239,39 +243,31 @@ class AutoencoderDetector(TrainedDetector):
 
     Attributes
     ----------
+    patch_size_ : int or None
+        Side of the patches, None if images are taken whole.
     min_image_size_ : int
         Smallest height and width, in pixels, that can be scored.
     required_size_ : (int, int) or None
-        Height and width that images must have; None if `image_size` or `patch_size` is set.
+        Height and width that images must have, where they are taken whole and `image_size` is
+        None.
     """
 
     latent_dim: int = parameter(100, Interval(Integral, 1, None, closed="left"))
     width: int = parameter(32, Interval(Integral, 1, None, closed="left"))
-    patch_size: int | None = parameter(
-        None, Interval(Integral, MIN_SIZE, None, closed="left"), None
-    )
-    stride: int = parameter(32, Interval(Integral, 1, None, closed="left"))
+    patch_size: int | None = parameter(128, Interval(Integral, MIN_SIZE, None, closed="left"), None)
+    stride: int = parameter(64, Interval(Integral, 1, None, closed="left"))
     weight_decay: float = parameter(
         1e-5, Interval(Real, 0, None, closed="left"), affects="training"
     )
-    max_epochs = 100
+    standardize = "position"
+    max_epochs = 200
 
     _small_parameters = {"width": 8, "latent_dim": 16}
 
     def _fit_images(self, images, validation):
-        self._need_size(self.patch_size or MIN_SIZE, images, validation)
-        if self.patch_size is None:
-            self._need_one_size(images, validation)
-            size = tuple(images[0].shape[1:])
-        elif self.stride > self.patch_size:
-            raise ValueError(
-                f"stride={self.stride} leaves pixels that no patch of patch_size="
-                f"{self.patch_size} covers; choose a stride of at most that"
-            )
-        else:
-            size = (self.patch_size, self.patch_size)
+        size = self._open_patches(images, validation)
         train, held_out = (
-            ImageCrops(part, self.patch_size, fixed=fixed, n_jobs=self.n_jobs)
+            ImageCrops(part, self.patch_size_, fixed=fixed, n_jobs=self.n_jobs)
             for part, fixed in ((images, False), (validation, True))
         )
         self.net_ = self._make_net(
@@ -282,6 +278,22 @@ class AutoencoderDetector(TrainedDetector):
             optimizer=torch.optim.Adam,
             optimizer__weight_decay=self.weight_decay,
         ).fit_on(train, held_out)
+
+    def _open_patches(self, images, validation):
+        """Settle whether there are patches; the size of what the network sees."""
+        self._need_size(MIN_SIZE, images, validation)
+        size = tuple(images[0].shape[1:])
+        self.patch_size_ = self.patch_size if min(size) >= (self.patch_size or math.inf) else None
+        if self.patch_size_ is None:
+            self._need_one_size(images, validation)
+            return size
+        if self.stride > self.patch_size:
+            raise ValueError(
+                f"stride={self.stride} leaves pixels that no patch of patch_size="
+                f"{self.patch_size} covers; choose a stride of at most that"
+            )
+        self._need_size(self.patch_size, images, validation)
+        return self.patch_size, self.patch_size
 
     def _made_of(self, X, process):
         """What `process` makes of a batch of images, patch by patch, each of its own size."""
@@ -296,9 +308,9 @@ class AutoencoderDetector(TrainedDetector):
     def _over_patches(self, process, pixels):
         """What `process` makes of images (n, C, h, w), or the mean of what it makes of patches."""
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        if self.patch_size is None:
+        if self.patch_size_ is None:
             return process(pixels)
-        p, (height, width) = self.patch_size, map(int, pixels.shape[2:])
+        p, (height, width) = self.patch_size_, map(int, pixels.shape[2:])
         total, n_covering = 0, np.zeros((height, width), np.float32)
         for top in places(height, p, self.stride):
             for left in places(width, p, self.stride):

@@ -129,8 +129,6 @@ class CAVGA(AutoencoderDetector):
         Of the adversarial loss; 0 is a variational auto-encoder.
     attention_weight : float
         Of the attention expansion loss.
-    standardize : {"global", "position"} or None
-        Units of the map, see `BaseImageDetector`; the paper's is None.
     two_sided : bool
         In units of deviations, count what lies below the mean as well: attention follows
         contrast, and so a defect may have more of it than what is normal there. The
@@ -139,7 +137,7 @@ class CAVGA(AutoencoderDetector):
     Notes
     -----
     The attention is Grad-CAM's: with the features :math:`F_k` of the second coarsest grid
-    (16 x 16 places for images of 256 x 256) and the latent's mean :math:`\mu`,
+    (16 x 16 places for patches of 128 x 128) and the latent's mean :math:`\mu`,
 
     .. math:: A = \operatorname{sigmoid}\big(\textstyle\sum_k \alpha_k F_k\big), \quad
               \alpha_k = \operatorname{mean}_{ij} \;
@@ -178,7 +176,6 @@ class CAVGA(AutoencoderDetector):
     adversarial_weight: float = parameter(0.01, Interval(Real, 0, None, closed="left"))
     attention_weight: float = parameter(1.0, Interval(Real, 0, None, closed="left"))
     two_sided: bool = parameter(True, "boolean", affects="scores")
-    standardize = "position"
     latent_dim = 32
 
     _not_exportable = "its maps are made of gradients"

@@ -20,11 +20,11 @@ class SimilarityLoss(nn.Module):
 
 
 class ConvAE(AutoencoderDetector):
-    r"""Detect defects as what an auto-encoder of whole images fails to reconstruct.
+    r"""Detect defects as what an auto-encoder with a narrow latent fails to reconstruct.
 
-    Convolutions with strides squeeze an image through a vector of some hundred numbers,
-    others give it back. The network is trained on images of good parts alone; how
-    it changes a new one, in pixels or in structure, is the map [1]_.
+    Convolutions with strides squeeze an image, or a large patch of it, through a vector of
+    a hundred numbers, others give it back. The network is trained on images of good parts
+    alone; how it changes a new one, in pixels or in structure, is the map [1]_.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ class ConvAE(AutoencoderDetector):
         What is minimised, and what the map shows: "ssim" is one minus the structural
         similarity of windows of 11 pixels, "l2" the squared difference, mean over channels.
     latent_dim : int
-        Numbers in the latent. 500 is what the paper's authors are reported to have for
-        images of 256 x 256, 100 for patches of 128 x 128.
+        Numbers in the latent. 100 is what the paper's authors are reported to have for
+        patches of 128 x 128, 500 for whole images of 256 x 256.
 
     See Also
     --------
@@ -72,7 +72,6 @@ class ConvAE(AutoencoderDetector):
     """
 
     loss: str = parameter("ssim", StrOptions({"l2", "ssim"}))
-    latent_dim = 500
 
     def reconstruct(self, X):
         """The images as the network gives them back.

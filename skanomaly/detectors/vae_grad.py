@@ -97,11 +97,10 @@ class VAEGrad(AutoencoderDetector):
     (2, 64, 64)
     """
 
-    n_steps: int = parameter(20, Interval(Integral, 1, None, closed="left"))
+    n_steps: int = parameter(10, Interval(Integral, 1, None, closed="left"))
     step_size: float = parameter(4.0, Interval(Real, 0, None, closed="neither"))
     l1_weight: float = parameter(0.01, Interval(Real, 0, None, closed="left"))
     decoder_std: float = parameter(1.0, Interval(Real, 0, None, closed="neither"))
-    stride = 64
 
     _small_parameters = {"n_steps": 3}
     _not_exportable = "its maps are made by descending a gradient"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
+from skanomaly import OnnxDetector, export_onnx
 from skanomaly.detectors._convolutional_autoencoder import (
     MAX_PLACES,
     ConvAutoencoder,
@@ -127,6 +128,18 @@ def test_evidence_is_that_of_normal_distributions(decoder_std):
     assert float(EvidenceLoss(decoder_std)((y, mean, log_var), x)) == pytest.approx(float(expected))
 
 
+def test_patches_are_in_an_onnx_file_too(textures, tmp_path):
+    X = textures[1].images[:4]
+    detector = small("ConvAE", patch_size=32, stride=20, max_epochs=1).fit(textures[0].images)
+    export_onnx(detector, tmp_path / "model.onnx", X)
+    assert_allclose(
+        OnnxDetector(tmp_path / "model.onnx").transform(X),
+        detector.transform(X),
+        rtol=1e-3,
+        atol=1e-3,
+    )
+
+
 class PatchMarks(nn.Module):
     """Gives each patch its first pixel, everywhere."""
 
@@ -137,7 +150,9 @@ class PatchMarks(nn.Module):
 @pytest.mark.parametrize(("size", "patch_size", "stride"), [((20, 31), 8, 5), ((16, 16), 16, 9)])
 def test_what_patches_say_of_a_pixel_is_averaged(size, patch_size, stride):
     x = torch.rand(2, 3, *size)
-    found = small("ConvAE", patch_size=patch_size, stride=stride)._over_patches(PatchMarks(), x)
+    detector = small("ConvAE", patch_size=patch_size, stride=stride)
+    detector.patch_size_ = patch_size
+    found = detector._over_patches(PatchMarks(), x)
     for row, column in [(0, 0), (7, 9), (15, 15), (size[0] - 1, size[1] - 1)]:
         tops = [t for t in places(size[0], patch_size, stride) if t <= row < t + patch_size]
         lefts = [t for t in places(size[1], patch_size, stride) if t <= column < t + patch_size]
@@ -165,9 +180,18 @@ class TestDetectors:
         with pytest.raises(InvalidImageError, match="image 6: is 80 x 70 pixels"):
             small(name, image_size=None, validation_fraction=0.01, random_state=1).fit(X)
 
-    def test_images_hold_a_patch(self, name, textures):
-        with pytest.raises(ValueError, match=r"image_size=64 .*smaller than the 65 pixels"):
-            small(name, patch_size=65).fit(textures[0].images)
+    def test_images_smaller_than_a_patch_are_taken_whole(self, name, textures):
+        by_patches, whole, none = (
+            small(name, patch_size=p, max_epochs=1).fit(textures[0].images[:6])
+            for p in (64, 65, None)
+        )
+        assert (by_patches.patch_size_, whole.patch_size_) == (64, None)
+        assert_array_equal(whole.transform(X := textures[1].images[:2]), none.transform(X))
+
+    def test_all_images_hold_a_patch_if_the_first_does(self, name, textures):
+        X = [*textures[0].images[:6], np.zeros((80, 31), np.uint8)]
+        with pytest.raises(InvalidImageError, match="image 6: .*31"):
+            small(name, image_size=None, patch_size=32, stride=16).fit(X)
 
     def test_a_stride_leaves_no_pixel_out(self, name, textures):
         with pytest.raises(ValueError, match="stride=33 leaves pixels.*patch_size=32"):
