@@ -18,7 +18,7 @@ from skanomaly.features import on_finest_grid
 from skanomaly.synthesis import DefectGenerator
 
 # Of auto-encoders of large patches, in a minute.
-OF_PLATES = {"image_size": 128, "width": 16, "patch_size": None, "max_epochs": 80}
+OF_PLATES = {"image_size": 128, "width": 16, "patch_size": None, "max_epochs": 80, "lr": 2e-3}
 IMAGES = Path(__file__).parents[1] / "docs" / "images" / "methods"
 
 

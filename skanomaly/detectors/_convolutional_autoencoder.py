@@ -27,6 +27,10 @@ MAX_PLACES = 64
 
 SLOPE = 0.2
 
+# What is taken off the logarithm of latents' variances, which so start small: of noise alone a
+# decoder learns nothing for a long time.
+CERTAINTY = 4.0
+
 
 class Halvings:
     """The grids on which convolutions with strides see images of one size.
@@ -129,6 +133,18 @@ class ConvAutoencoder(nn.Module):
     def forward(self, x):
         """The reconstruction of images, of their shape."""
         return self.decode(self.encode(x), x.shape[2:])
+
+
+def moments_of(latents):
+    """Mean and logarithm of the variance, each of half of the channels."""
+    mean, log_var = latents.chunk(2, dim=1)
+    return mean, log_var - CERTAINTY
+
+
+def drawn(mean, log_var, training):
+    """Latents of these moments; their mean where nothing is being learnt."""
+    noise = torch.randn_like(mean) if training else torch.zeros_like(mean)
+    return mean + (log_var / 2).exp() * noise
 
 
 class EvidenceLoss(nn.Module):

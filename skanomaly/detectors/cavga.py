@@ -18,6 +18,8 @@ from ._convolutional_autoencoder import (
     ConvEncoder,
     EvidenceLoss,
     Halvings,
+    drawn,
+    moments_of,
 )
 from ._differentiable import differentiable
 
@@ -72,15 +74,14 @@ class AttentiveVAE(nn.Module):
         whole = self.halvings.continued(x) - 0.5
         with torch.enable_grad():  # which attention is made of, while a loss is validated, too
             mean, log_var, a = self.attend(whole)
-        noise = torch.randn_like(mean) if self.training else torch.zeros_like(mean)
-        y = self.decoder(mean + (log_var / 2).exp() * noise)
+        y = self.decoder(drawn(mean, log_var, self.training))
         real, fake = (self.discriminator(image)[:, 0] for image in (whole, 2 * y.detach() - y))
         return 0.5 + y[:, :, : x.shape[2], : x.shape[3]], mean, log_var, a, real, fake
 
     def attend(self, x):
         """Mean and logarithm of the variance of the latents, and the logits of the attention."""
         f = self.features(x)
-        mean, log_var = self.latent(self.last(f)).chunk(2, dim=1)
+        mean, log_var = moments_of(self.latent(self.last(f)))
         (gradient,) = torch.autograd.grad(mean.sum(), f, create_graph=self.training)
         alpha = gradient.mean(dim=(2, 3), keepdim=True)
         return mean, log_var, (alpha * f).sum(dim=1)

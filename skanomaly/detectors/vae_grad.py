@@ -8,7 +8,13 @@ import torch
 
 from .._parameters import parameter
 from .._sklearn import Interval
-from ._convolutional_autoencoder import AutoencoderDetector, ConvAutoencoder, EvidenceLoss
+from ._convolutional_autoencoder import (
+    AutoencoderDetector,
+    ConvAutoencoder,
+    EvidenceLoss,
+    drawn,
+    moments_of,
+)
 from ._differentiable import differentiable
 
 
@@ -29,9 +35,8 @@ class VariationalAutoencoder(ConvAutoencoder):
 
         Of a latent that is drawn, in training; else of the mean.
         """
-        mean, log_var = self.encode(x).chunk(2, dim=1)
-        noise = torch.randn_like(mean) if self.training else torch.zeros_like(mean)
-        return self.decode(mean + (log_var / 2).exp() * noise, x.shape[2:]), mean, log_var
+        mean, log_var = moments_of(self.encode(x))
+        return self.decode(drawn(mean, log_var, self.training), x.shape[2:]), mean, log_var
 
 
 class VAEGrad(AutoencoderDetector):
@@ -98,9 +103,9 @@ class VAEGrad(AutoencoderDetector):
     """
 
     n_steps: int = parameter(10, Interval(Integral, 1, None, closed="left"))
-    step_size: float = parameter(4.0, Interval(Real, 0, None, closed="neither"))
-    l1_weight: float = parameter(0.01, Interval(Real, 0, None, closed="left"))
-    decoder_std: float = parameter(1.0, Interval(Real, 0, None, closed="neither"))
+    step_size: float = parameter(0.04, Interval(Real, 0, None, closed="neither"))
+    l1_weight: float = parameter(1.0, Interval(Real, 0, None, closed="left"))
+    decoder_std: float = parameter(0.1, Interval(Real, 0, None, closed="neither"))
 
     _small_parameters = {"n_steps": 3}
     _not_exportable = "its maps are made by descending a gradient"
