@@ -277,6 +277,7 @@ class AutoencoderDetector(TrainedDetector):
     )
     standardize = "position"
     max_epochs = 200
+    train_batch_size = 4
 
     _small_parameters = {"width": 8, "latent_dim": 16}
 

@@ -126,8 +126,8 @@ def test_the_discriminator_descends_what_the_auto_encoder_ascends(module):
 
 def test_attention_expands_while_it_is_asked_to(textures):
     attended = []
-    for attention_weight in (0.0, 1.0):
-        parameters = {"attention_weight": attention_weight, "max_epochs": 8, "lr": 2e-3}
+    for attention_weight in (0.0, 10.0):
+        parameters = {"attention_weight": attention_weight, "max_epochs": 15, "lr": 2e-3}
         detector = small("CAVGA", standardize=None, **parameters).fit(textures[0].images)
         attended.append(1 - detector.transform(textures[1].images[:6]).mean())
     assert attended[1] > attended[0] + 0.1

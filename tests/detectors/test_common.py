@@ -22,9 +22,9 @@ LEARNS = {"max_epochs": 10}, 0.8, 0.9
 OF_SQUARES = {"patch_size": 32, "stride": 16}
 LEARNING = {
     # What attention is unusual in is seen, but a good wall's is as unusual somewhere.
-    "CAVGA": ({"max_epochs": 60, "lr": 2e-3, **OF_SQUARES}, 0.4, 0.7),
+    "CAVGA": ({"max_epochs": 60, "lr": 2e-3, **OF_SQUARES}, 0.55, 0.6),
     "ConvAE": (
-        {"loss": "l2", "max_epochs": 100, "lr": 3e-3, "latent_dim": 100, **OF_SQUARES},
+        {"loss": "l2", "max_epochs": 60, "lr": 3e-3, "latent_dim": 100, **OF_SQUARES},
         0.75,
         0.85,
     ),
@@ -57,9 +57,9 @@ LEARNING = {
     ),
     "SelfSupervisedAE": ({"max_epochs": 10, "lr": 3e-3}, 0.85, 0.9),
     "VAEGrad": (
-        {"n_steps": 20, "max_epochs": 100, "lr": 3e-3, "latent_dim": 100, **OF_SQUARES},
+        {"n_steps": 10, "max_epochs": 60, "lr": 3e-3, "latent_dim": 100, **OF_SQUARES},
+        0.65,
         0.8,
-        0.75,
     ),
 }
 
