@@ -44,6 +44,8 @@ class Halvings:
     ----------
     grid : (int, int)
         The coarsest.
+    stride : int
+        Pixels between its places.
     widths : list of tuple of int
         Units of channels of the convolutions on each grid, the finest first.
     """
@@ -56,9 +58,10 @@ class Halvings:
         self.grid = tuple(-(-side // self.stride) for side in size)
         self.widths = [(1,)] * (n - len(WIDTHS)) + list(WIDTHS[-n:])
 
-    def continued(self, x):
-        """Images whose last pixels go on below and to the right until they can be halved."""
-        return F.pad(x, (0, -x.shape[3] % self.stride, 0, -x.shape[2] % self.stride), "replicate")
+
+def continued(x, stride):
+    """Images (n, C, h, w) whose last pixels go on below and to the right, to multiples."""
+    return F.pad(x, (0, -x.shape[3] % stride, 0, -x.shape[2] % stride), mode="replicate")
 
 
 class ConvEncoder(nn.Sequential):
@@ -108,27 +111,23 @@ class ConvAutoencoder(nn.Module):
 
     def __init__(self, n_channels, size, width, latent_dim, n_encoded=None):
         super().__init__()
-        self.halvings = Halvings(size)
-        features = width, *self.halvings.grid
-        self.encoder = nn.Sequential(
-            ConvEncoder(n_channels, self.halvings, width),
-            nn.Flatten(),
-            nn.Linear(math.prod(features), n_encoded or latent_dim),
-        )
-        self.decoder = nn.Sequential(
-            nn.Linear(latent_dim, math.prod(features)),
-            nn.LeakyReLU(SLOPE),
-            nn.Unflatten(1, features),
-            ConvDecoder(n_channels, self.halvings, width),
-        )
+        halvings = Halvings(size)
+        self.stride = halvings.stride
+        self.features = width, *halvings.grid
+        n_features = math.prod(self.features)
+        self.encoder = ConvEncoder(n_channels, halvings, width)
+        self.to_latent = nn.Linear(n_features, n_encoded or latent_dim)
+        self.from_latent = nn.Linear(latent_dim, n_features)
+        self.decoder = ConvDecoder(n_channels, halvings, width)
 
     def encode(self, x):
         """What images (n, C, h, w) become, (n, n_encoded)."""
-        return self.encoder(self.halvings.continued(x) - 0.5)
+        return self.to_latent(self.encoder(continued(x, self.stride) - 0.5).flatten(1))
 
     def decode(self, z, size):
         """Images of a size from latents (n, latent_dim)."""
-        return 0.5 + self.decoder(z)[:, :, : size[0], : size[1]]
+        f = F.leaky_relu(self.from_latent(z), SLOPE).unflatten(1, self.features)
+        return 0.5 + self.decoder(f)[:, :, : size[0], : size[1]]
 
     def forward(self, x):
         """The reconstruction of images, of their shape."""

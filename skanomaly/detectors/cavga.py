@@ -18,6 +18,7 @@ from ._convolutional_autoencoder import (
     ConvEncoder,
     EvidenceLoss,
     Halvings,
+    continued,
     drawn,
     moments_of,
 )
@@ -41,20 +42,17 @@ class AttentiveVAE(nn.Module):
 
     def __init__(self, n_channels, size, width, latent_dim):
         super().__init__()
-        self.halvings = Halvings(size)
-        *earlier, last = ConvEncoder(n_channels, self.halvings, width)
+        halvings = Halvings(size)
+        self.stride = halvings.stride
+        *earlier, last = ConvEncoder(n_channels, halvings, width)
         self.features, self.last = nn.Sequential(*earlier), last
         self.latent = nn.Conv2d(width, 2 * latent_dim, 3, padding=1)
         self.decoder = nn.Sequential(
             nn.Conv2d(latent_dim, width, 3, padding=1),
             nn.LeakyReLU(SLOPE),
-            ConvDecoder(n_channels, self.halvings, width),
+            ConvDecoder(n_channels, halvings, width),
         )
-        self.discriminator = nn.Sequential(
-            ConvEncoder(n_channels, self.halvings, width),
-            nn.Flatten(),
-            nn.Linear(width * math.prod(self.halvings.grid), 1),
-        )
+        self.discriminator = Discriminator(n_channels, halvings, width)
 
     def forward(self, x):
         """All that the loss is made of, for images (n, C, h, w).
@@ -71,11 +69,11 @@ class AttentiveVAE(nn.Module):
             Logits of the discriminator for the images and their reconstructions; the gradient
             of the latter has the opposite sign in the auto-encoder.
         """
-        whole = self.halvings.continued(x) - 0.5
+        whole = continued(x, self.stride) - 0.5
         with torch.enable_grad():  # which attention is made of, while a loss is validated, too
             mean, log_var, a = self.attend(whole)
         y = self.decoder(drawn(mean, log_var, self.training))
-        real, fake = (self.discriminator(image)[:, 0] for image in (whole, 2 * y.detach() - y))
+        real, fake = (self.discriminator(image) for image in (whole, 2 * y.detach() - y))
         return 0.5 + y[:, :, : x.shape[2], : x.shape[3]], mean, log_var, a, real, fake
 
     def attend(self, x):
@@ -85,6 +83,19 @@ class AttentiveVAE(nn.Module):
         (gradient,) = torch.autograd.grad(mean.sum(), f, create_graph=self.training)
         alpha = gradient.mean(dim=(2, 3), keepdim=True)
         return mean, log_var, (alpha * f).sum(dim=1)
+
+
+class Discriminator(nn.Module):
+    """Logits (n,) of images being real."""
+
+    def __init__(self, n_channels, halvings, width):
+        super().__init__()
+        self.features = ConvEncoder(n_channels, halvings, width)
+        self.logit = nn.Linear(width * math.prod(halvings.grid), 1)
+
+    def forward(self, x):
+        """Of images (n, C, h, w)."""
+        return self.logit(self.features(x).flatten(1))[:, 0]
 
 
 class AttentionLoss(nn.Module):
@@ -192,7 +203,7 @@ class CAVGA(AutoencoderDetector):
 
     def _patch_maps(self, x):
         module = self.net_.module_
-        whole = module.halvings.continued(x) - 0.5
+        whole = continued(x, module.stride) - 0.5
         with differentiable(whole) as whole:
             *_, a = module.attend(whole)
         unattended = F.interpolate(
