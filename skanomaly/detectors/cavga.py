@@ -86,7 +86,17 @@ class AttentiveVAE(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Logits (n,) of images being real."""
+    """Logits (n,) of images being real.
+
+    Parameters
+    ----------
+    n_channels : int
+        Of the images.
+    halvings : Halvings
+        Of their size.
+    width : int
+        Channels of the finest grids.
+    """
 
     def __init__(self, n_channels, halvings, width):
         super().__init__()
