@@ -17,6 +17,8 @@ import skanomaly
 from skanomaly.features import on_finest_grid
 from skanomaly.synthesis import DefectGenerator
 
+# Of auto-encoders of large patches, in a minute.
+OF_PLATES = {"image_size": 128, "width": 16, "patch_size": None, "max_epochs": 80, "lr": 2e-3}
 IMAGES = Path(__file__).parents[1] / "docs" / "images" / "methods"
 
 
@@ -295,6 +297,59 @@ def self_supervised_ae():
     )
 
 
+def conv_ae():
+    """Reconstruction and squared difference, by patches."""
+    scene = plates(kind=1)
+    detector = fitted(skanomaly.ConvAE(**OF_PLATES, random_state=0), scene)
+    made = np.squeeze(detector.reconstruct([scene.image])[0])
+    yield (
+        detector,
+        scene,
+        {r"reconstruction $\hat x$": made, r"$|x - \hat x|$": difference(made, scene.image)},
+    )
+
+
+def vae_grad():
+    """Reconstruction, and the image as it was moved."""
+    scene = plates(kind=1)
+    detector = fitted(skanomaly.VAEGrad(**OF_PLATES, random_state=0), scene)
+    x = detector._open([scene.image])[0][None]
+    with torch.inference_mode():
+        given_back = detector._over_patches(lambda x: detector.net_.module_(x)[0], x)[0, 0].numpy()
+    moved = np.squeeze(detector.restore([scene.image])[0])
+    yield (
+        detector,
+        scene,
+        {
+            r"reconstruction $d(\mu(x_0))$": given_back.clip(0, 1),
+            "moved, $x_T$": moved,
+            "$|x_T - x_0|$": difference(moved, scene.image),
+        },
+    )
+
+
+def cavga():
+    """Reconstruction and attention."""
+    scene = plates(kind=1)
+    detector = fitted(skanomaly.CAVGA(**OF_PLATES, random_state=0), scene)
+    x = detector._open([scene.image])[0][None]
+    with torch.inference_mode():
+        left_out = detector._compute_maps(x)[0]
+    module = detector.net_.module_
+    with torch.no_grad():
+        given_back = detector._over_patches(lambda x: module(x)[0], x)[0, 0].numpy()
+    attention = (1 - left_out).numpy()
+    low, high = attention.min(), attention.max()
+    yield (
+        detector,
+        scene,
+        {
+            r"reconstruction $\hat x$": given_back.clip(0, 1),
+            f"attention $A$, {low:.2f} to {high:.2f}": (attention - low) / (high - low),
+        },
+    )
+
+
 def fitted(detector, scene):
     fit(detector, scene.train, X_val=scene.validation)
     return detector
@@ -321,6 +376,8 @@ def difference(made, image):
 PICTURES = {
     make.__name__: make
     for make in (
+        cavga,
+        conv_ae,
         fast_flow,
         hierarchical_feature_ae,
         local_contrast,
@@ -334,6 +391,7 @@ PICTURES = {
         self_supervised_ae,
         spade,
         subspace_ad,
+        vae_grad,
     )
 }
 

@@ -351,3 +351,17 @@ def test_shares_lie_between_mean_and_maximum():
     assert torch.equal(found[0], found[1])
     assert (found[1:4] > found[2:5]).all()
     torch.testing.assert_close(found[4], found[5])
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 11, 14), (1, 1, 40, 23)])
+def test_structural_similarity_is_the_same_where_gradients_are_asked_for(shape):
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(2, *shape, generator=generator, dtype=torch.float64)
+    asked = y.clone().requires_grad_()
+    found = structural_similarity(x, asked)
+    torch.testing.assert_close(found.detach(), structural_similarity(x, y))
+    (gradient,) = torch.autograd.grad(found.sum(), asked)
+    place, step = (0, 0, 5, 7), torch.zeros_like(y)
+    step[place] = 1e-6
+    ends = [structural_similarity(x, y + sign * step).sum() for sign in (1, -1)]
+    assert float(gradient[place]) == pytest.approx(float(ends[0] - ends[1]) / 2e-6, rel=1e-5)

@@ -67,6 +67,11 @@ class ResidualDetector(TrainedDetector):
             return self.residual_distance_(residuals)
         if self.error == "squared":
             return residuals.square().mean(dim=1)
-        r = SSIM_WINDOW // 2
-        pair = (F.pad(x, (r, r, r, r), mode="reflect") for x in (pixels, pixels + residuals))
-        return 1 - structural_similarity(*pair, SSIM_WINDOW)
+        return dissimilarity(pixels, pixels + residuals)
+
+
+def dissimilarity(x, y):
+    """One minus the structural similarity (n, h, w) of images (n, C, h, w), to their borders."""
+    r = SSIM_WINDOW // 2
+    pair = (F.pad(image, (r, r, r, r), mode="reflect") for image in (x, y))
+    return 1 - structural_similarity(*pair, SSIM_WINDOW)

@@ -19,7 +19,15 @@ from skanomaly.metrics import pixel_roc_auc_score
 # The least of what a few more epochs must reach on drawn defects: image and pixel AUROC, for
 # every detector and for those of which it is something else.
 LEARNS = {"max_epochs": 10}, 0.8, 0.9
+OF_SQUARES = {"patch_size": 32, "stride": 16}
 LEARNING = {
+    # What attention is unusual in is seen, but a good wall's is as unusual somewhere.
+    "CAVGA": ({"max_epochs": 60, "lr": 2e-3, **OF_SQUARES}, 0.55, 0.6),
+    "ConvAE": (
+        {"loss": "l2", "max_epochs": 60, "lr": 3e-3, "latent_dim": 100, **OF_SQUARES},
+        0.75,
+        0.85,
+    ),
     "FastFlow": ({"max_epochs": 10, "n_steps": 4, "hidden_ratio": 1.0}, 0.9, 0.9),
     "HierarchicalFeatureAE": ({"max_epochs": 10}, 0.9, 0.9),
     "LocalContrast": ({}, 0.7, 0.75),
@@ -48,6 +56,11 @@ LEARNING = {
         0.75,
     ),
     "SelfSupervisedAE": ({"max_epochs": 10, "lr": 3e-3}, 0.85, 0.9),
+    "VAEGrad": (
+        {"n_steps": 10, "max_epochs": 60, "lr": 3e-3, "latent_dim": 100, **OF_SQUARES},
+        0.65,
+        0.8,
+    ),
 }
 
 
