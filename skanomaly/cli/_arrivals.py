@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from .._rows import stamp_of
 from ..exceptions import InvalidImageError
 from ..images import is_listed, read_image
-from ._rows import stamp_of
 
 # Seconds for which a new folder is looked at.
 NEW_FOR = 5.0
