@@ -98,9 +98,13 @@ def stamp_of(path):
         if is_url(path):
             size, state = state_of_url(path)
             return size, None if state is None else str(state)
-        status = os.stat(path)
+        return stamp_from(os.stat(path))
     except (OSError, InvalidImageError):
         return None
+
+
+def stamp_from(status):
+    """The same of a file whose status, as of `os.stat`, is known."""
     return status.st_size, _as_time(status.st_mtime_ns)
 
 
