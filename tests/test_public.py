@@ -29,6 +29,7 @@ FOR_USERS = (
     "",
     ".calibration",
     ".datasets",
+    ".distributed",
     ".maps",
     ".metrics",
     ".model_selection",

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from .._rows import stamp_from, stamp_of
 from ..exceptions import InvalidImageError
 from ..images import is_listed, read_image
-from ._rows import stamp_of
 
 # Seconds for which a new folder is looked at.
 NEW_FOR = 5.0
@@ -19,7 +19,7 @@ class Arrival(NamedTuple):
     """A file that is complete, or of which nothing will come any more."""
 
     name: str  #: below the folder
-    stamp: tuple  #: bytes, and when it was modified, in ns
+    stamp: tuple  #: bytes, and when it was modified
     image: object  #: ndarray, or None if it cannot be read
     error: str | None
 
@@ -106,7 +106,7 @@ class Arrivals:
         except OSError:  # gone again
             del self._pending[name]
             return None
-        stamp = status.st_size, status.st_mtime_ns
+        stamp = stamp_from(status)
         if self._given_up.get(name) == stamp or self.is_done(name, stamp):
             del self._pending[name]
             return None

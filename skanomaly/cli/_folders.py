@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from ._output import CommandError
@@ -49,3 +51,13 @@ def good_images(folder, all_good):
             f"{error.path or folder}: {reason}; name the folder of the good ones, or add "
             "--all-good if all images below are good"
         ) from None
+
+
+def check_not_below(folder, inside, option):
+    """Refuse to write pictures where images are read from."""
+    folder, inside = os.path.realpath(folder), os.path.realpath(inside)
+    if os.path.commonpath([folder, inside]) == folder:
+        raise CommandError(
+            f"{option} {inside} lies in {folder}, whose images are scored: pictures would be taken "
+            "for such; name a folder outside it"
+        )

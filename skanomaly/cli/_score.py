@@ -8,13 +8,8 @@ from pathlib import Path
 
 import click
 
-from ._app import command, exit_zero, status, trust_pickle
-from ._models import digest_of, load_detector, opened
-from ._output import is_standard_output, say
-from ._pictures import SUFFIXES, MapFiles
-from ._rows import (
+from .._rows import (
     HEADER,
-    GrowingTable,
     as_csv,
     cells,
     counts_of,
@@ -24,7 +19,13 @@ from ._rows import (
     row_of,
     stamp_of,
 )
-from ._scoring import batch_size_of, check_not_below, judge
+from .._scoring import batch_size_of, judge
+from ._app import command, exit_zero, status, trust_pickle
+from ._folders import check_not_below
+from ._growing_table import GrowingTable
+from ._models import digest_of, load_detector, opened
+from ._output import is_standard_output, say
+from ._pictures import SUFFIXES, MapFiles
 
 OF_ROWS = """\b
 Columns of the CSV file, a line an image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from ._rows import cell
+from .._rows import cell
 
 
 def csv_of(records):

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import click
 
+from .._rows import counts_of, in_words, key_of, read_rows, row_of
+from .._scoring import batch_size_of, judge
 from ._app import command, exit_zero, status, trust_pickle
 from ._arrivals import Arrivals
+from ._folders import check_not_below
+from ._growing_table import GrowingTable
 from ._models import digest_of, load_detector
 from ._output import CommandError, say
 from ._pictures import MapFiles
-from ._rows import GrowingTable, counts_of, in_words, key_of, read_rows, row_of
 from ._score import OF_ROWS, with_maps_options
-from ._scoring import batch_size_of, check_not_below, judge
 
 # Seconds between looks at the whole folder, for what the system did not tell.
 LOOK_EVERY = 60.0

@@ -22,6 +22,7 @@ from ._regions import Regions
 from ._resizing import resized, seen_pixels
 from ._spill import allocated_array
 from ._stacking import stack
+from ._urls import is_url, state_of_url
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -41,6 +42,7 @@ __all__ = [
     "converted",
     "grey_of",
     "is_listed",
+    "is_url",
     "path_of",
     "range_of",
     "read_image",
@@ -49,6 +51,7 @@ __all__ = [
     "seen_pixels",
     "sharpness_of",
     "stack",
+    "state_of_url",
     "taken",
     "to_array",
     "traced_conversion",

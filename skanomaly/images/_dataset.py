@@ -28,6 +28,7 @@ from ._reading import read_size
 from ._resizing import as_pixels, seen_pixels
 from ._spill import TensorFile
 from ._threads import n_threads_of
+from ._urls import is_url, state_of_url
 
 # Images or features above this live in a file instead of in memory.
 MAX_BYTES_IN_MEMORY = 2**32
@@ -259,9 +260,7 @@ class ImageDataset:
                 digest.update(f"{image.shape} {image.dtype}".encode())
                 digest.update(np.ascontiguousarray(image))
             else:
-                status = os.stat(path)
-                found = os.path.abspath(path), status.st_size, status.st_mtime_ns
-                digest.update(repr(found).encode())
+                digest.update(repr(_state_of(path)).encode())
         return digest.hexdigest()
 
     def _file_of(self, index):
@@ -343,3 +342,11 @@ class ImageDataset:
         if self.image_size is not None:
             return image
         return as_pixels(image, *range_of(image.dtype, self.value_range))
+
+
+def _state_of(path):
+    """What tells a file, as it is now, from others."""
+    if is_url(path):
+        return path, *state_of_url(path)
+    status = os.stat(path)
+    return os.path.abspath(path), status.st_size, status.st_mtime_ns

@@ -25,7 +25,9 @@ class ImageFiles(LazyImages):
     Parameters
     ----------
     paths : sequence of str or path-like
-        The files, in order. They are not opened here.
+        The files, in order. They are not opened here. A str may be an address that
+        fsspec opens: ``s3://bucket/part.png``, ``gs://``, ``https://``; the package that it
+        needs, such as s3fs, is to be installed.
     convert : {"rgb", "grey"} or None, default=None
         Channels that every image is converted to when it is read, see `read_image`;
         None converts nothing, or as `paths` do if they are an `ImageFiles`.
@@ -74,6 +76,7 @@ class ImageFiles(LazyImages):
         Parameters
         ----------
         folder : str or path-like
+            Or an address, ``s3://bucket/parts``.
         recursive : bool, default=False
             Look into sub-folders too.
         convert : {"rgb", "grey"} or None, default=None

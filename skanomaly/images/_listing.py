@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from PIL import Image
 
 from ..exceptions import InvalidImageError
+from ._urls import is_url, urls_below
 
 # What Pillow registers and is no picture of pixels, or none that it reads by itself.
 _NO_STILL_IMAGES = {"BUFR", "EPS", "FLI", "GBR", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
@@ -40,10 +41,17 @@ def is_listed(path):
     -------
     bool
     """
-    *folders, _ = parts = Path(path).parts
+    return not _is_hidden_or_foreign(path) and _suffix(path) in IMAGE_SUFFIXES
+
+
+def _is_hidden_or_foreign(path):
+    *folders, _ = parts = PurePath(path).parts
     is_hidden = any(part.startswith(".") for part in parts)
-    is_foreign = any(folder in _FOREIGN_FOLDERS for folder in folders)
-    return not is_hidden and not is_foreign and Path(path).suffix.lower() in IMAGE_SUFFIXES
+    return is_hidden or any(folder in _FOREIGN_FOLDERS for folder in folders)
+
+
+def _suffix(path):
+    return PurePath(path).suffix.lower()
 
 
 def image_paths(folder, recursive):
@@ -54,15 +62,14 @@ def image_paths(folder, recursive):
     InvalidImageError
         If the folder cannot be read or holds none.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InvalidImageError(
-            "not a folder; check the path, or pass a list of files instead", path=str(folder)
-        )
-    files = list(_files_below(folder, recursive, ()))
-    paths = sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
+    if is_url(os.fspath(folder)):
+        by_name = urls_below(folder, recursive)
+        files = {n: by_name[n] for n in sorted(by_name) if not _is_hidden_or_foreign(n)}
+    else:
+        files = {path: path for path in _files_in(Path(folder), recursive)}
+    paths = [path for name, path in files.items() if _suffix(name) in IMAGE_SUFFIXES]
     if not paths:
-        found = ", ".join(sorted(path.name for path in files)[:3])
+        found = ", ".join(sorted(PurePath(name).name for name in files)[:3])
         raise InvalidImageError(
             f"the folder holds no image; looked {'below' if recursive else 'directly in'} it "
             f"for files that end in {', '.join(sorted(IMAGE_SUFFIXES))}"
@@ -70,6 +77,14 @@ def image_paths(folder, recursive):
             path=str(folder),
         )
     return paths
+
+
+def _files_in(folder, recursive):
+    if not folder.is_dir():
+        raise InvalidImageError(
+            "not a folder; check the path, or pass a list of files instead", path=str(folder)
+        )
+    return sorted(_files_below(folder, recursive, ()))
 
 
 def _files_below(folder, recursive, above):

@@ -22,6 +22,7 @@ from ._formats import (
     stored_bits,
     tiff_is_kept,
 )
+from ._urls import content_of_url, is_url
 
 # Pillow's modes whose arrays are the image as it was stored; the others are
 # encodings (a palette, a bit mask) that have to be decoded first.
@@ -43,7 +44,8 @@ def read_image(file, *, convert=None):
     Parameters
     ----------
     file : str, path-like, bytes or binary file object
-        A path, or the file's content. A file object is read from its start.
+        A path, an address that fsspec opens (``s3://bucket/part.png``), or the file's
+        content. A file object is read from its start.
     convert : {"rgb", "grey"} or None, default=None
         Channels to convert to: grey is repeated, RGB weighted by ITU-R BT.601,
         other colour spaces go through RGB, alpha is dropped. None converts nothing.
@@ -121,6 +123,8 @@ def _opened(file):
     if hasattr(file, "read"):
         return _name_of(file), _content_of_file_object(file)
     path = os.fspath(file)
+    if is_url(path):
+        return path, content_of_url(path)
     if not os.path.isfile(path):
         found = "a folder, expected a file" if os.path.isdir(path) else "there is no such file"
         raise InvalidImageError(f"{found}; check the path", path=path)

@@ -16,9 +16,10 @@ from PIL import Image
 
 import skanomaly
 from skanomaly import LocalContrast
+from skanomaly._rows import COLUMNS, read_rows
 from skanomaly.cli import main
 from skanomaly.cli._arrivals import Arrivals
-from skanomaly.cli._rows import COLUMNS, GrowingTable, read_rows
+from skanomaly.cli._growing_table import GrowingTable
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 

@@ -11,9 +11,9 @@ import pytest
 from conftest import QUICK_FIT
 from sklearn.utils import Bunch
 
+from skanomaly._rows import COLUMNS
 from skanomaly.cli import main
 from skanomaly.cli._app import ORDER
-from skanomaly.cli._rows import COLUMNS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)

@@ -1,4 +1,4 @@
-"""Rows of scores: what is said of an image, in CSV files that grow and can be gone on with."""
+"""Rows of scores: what is said of an image, as a dict and as a line of CSV."""
 
 from __future__ import annotations
 
@@ -7,22 +7,34 @@ import io
 import os
 import re
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 
-from ..calibration import conformal_p_values
-from ._output import CommandError
+from .calibration import conformal_p_values
+from .exceptions import InvalidImageError
+from .images import is_url, state_of_url
 
-COLUMNS = (
-    *("file", "verdict", "score", "threshold", "times_threshold", "p_value", "n_regions"),
-    *("left", "top", "width", "height", "area", "error", "bytes", "modified", "model"),
-)
-
-_NUMBERS = {
-    **dict.fromkeys(("score", "threshold", "times_threshold", "p_value"), float),
-    **dict.fromkeys(("n_regions", "left", "top", "width", "height", "area", "bytes"), int),
+#: Names of all columns, in order, and what their values are where they are not None.
+COLUMN_TYPES = {
+    "file": str,
+    "verdict": str,
+    "score": float,
+    "threshold": float,
+    "times_threshold": float,
+    "p_value": float,
+    "n_regions": int,
+    "left": int,
+    "top": int,
+    "width": int,
+    "height": int,
+    "area": int,
+    "error": str,
+    "bytes": int,
+    "modified": str,
+    "model": str,
 }
+COLUMNS = tuple(COLUMN_TYPES)
+
 # What a spreadsheet would take for a formula is quoted (OWASP, "CSV injection").
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _NO_QUOTE = re.compile(r"^'([=+\-@\t\r\n])")
@@ -34,8 +46,8 @@ def row_of(name, stamp, found, error, detector, model):
     Parameters
     ----------
     name : str
-    stamp : (int, int) or None
-        Bytes of the file, and when it was modified, in ns.
+    stamp : (int, str or None) or None
+        Of the file, see `stamp_of`.
     found : (float, int, ndarray) or None
         Score and label, as of detectors, and map.
     error : str or None
@@ -45,7 +57,7 @@ def row_of(name, stamp, found, error, detector, model):
     """
     row = dict.fromkeys(COLUMNS) | {"file": name, "error": error, "model": model[:12]}
     if stamp is not None:
-        row |= {"bytes": stamp[0], "modified": _as_time(stamp[1])}
+        row |= {"bytes": stamp[0], "modified": stamp[1]}
     if found is None:
         return row
     score, label, anomaly_map = found
@@ -65,7 +77,7 @@ def _regions(anomaly_map, threshold):
     """Number of regions above the threshold, and the place of the largest."""
     if not anomaly_map.max() > threshold:
         return {"n_regions": 0}
-    from ..regions import find_regions  # whose import takes longer than the start of all else
+    from .regions import find_regions  # whose import takes longer than the start of all else
 
     found = find_regions([anomaly_map], threshold)
     i = int(np.argmax(found.area))
@@ -78,12 +90,22 @@ def _regions(anomaly_map, threshold):
 
 
 def stamp_of(path):
-    """Bytes of a file and when it was modified, in ns; None if it cannot be told."""
+    """Bytes of a file and when it was modified; None if it cannot be told.
+
+    At an address the second is what else tells the file's state there, or None.
+    """
     try:
-        status = os.stat(path)
-    except OSError:
+        if is_url(path):
+            size, state = state_of_url(path)
+            return size, None if state is None else str(state)
+        return stamp_from(os.stat(path))
+    except (OSError, InvalidImageError):
         return None
-    return status.st_size, status.st_mtime_ns
+
+
+def stamp_from(status):
+    """The same of a file whose status, as of `os.stat`, is known."""
+    return status.st_size, _as_time(status.st_mtime_ns)
 
 
 def _as_time(nanoseconds):
@@ -147,7 +169,7 @@ def read_rows(path):
 
     Raises
     ------
-    CommandError
+    ValueError
         If the file is another one.
     """
     try:
@@ -161,7 +183,7 @@ def read_rows(path):
     text = io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")
     header, *rows = csv.reader(text)
     if tuple(header) != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
-        raise CommandError(
+        raise ValueError(
             f"{path} is no table of scores of this version (its first line would be "
             f"{','.join(COLUMNS)}); name another file, or move it away"
         )
@@ -171,10 +193,11 @@ def read_rows(path):
 def _typed(row, path):
     """A row as `row_of` gives it, from cells."""
     try:
-        for name in _NUMBERS:
-            row[name] = None if row[name] == "" else _NUMBERS[name](row[name])
+        for name, kind in COLUMN_TYPES.items():
+            if kind is not str:
+                row[name] = None if row[name] == "" else kind(row[name])
     except ValueError:
-        raise CommandError(
+        raise ValueError(
             f"{path}: in the row of {row['file']} {name} is {row[name]!r:.40}, expected a number; "
             "name another file, or move it away"
         ) from None
@@ -192,72 +215,3 @@ def _end_of_rows(content):
         if line.endswith(b"\n") and n_quotes % 2 == 0:
             end = position
     return end
-
-
-class GrowingTable:
-    """A CSV file that rows are appended to, each batch whole and on the disk.
-
-    Parameters
-    ----------
-    path : str or path-like
-
-    Attributes
-    ----------
-    rows : list of dict
-        Those that were there.
-    """
-
-    def __init__(self, path):
-        self.path, self._file = Path(path), None
-        self.rows, _ = read_rows(self.path)
-
-    def open(self):
-        """Begin to write, alone: mend the end of a file that is there, or begin one."""
-        file = open(self.path, "ab")  # noqa: SIM115
-        try:
-            _lock(file, self.path)
-            self.rows, size = read_rows(self.path)
-            os.truncate(self.path, size)
-        except BaseException:
-            file.close()
-            raise
-        self._file = file
-        if not size:
-            self._write(HEADER)
-        return self
-
-    def append(self, rows):
-        """Write rows; they are on the disk when it returns."""
-        if self._file is None:
-            self.open()
-        self._write(as_csv(map(cells, rows)))
-
-    def _write(self, content):
-        self._file.write(content)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def close(self):
-        """Let others write to it."""
-        if self._file is not None:
-            self._file.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-
-def _lock(file, path):
-    """Refuse a file that another process appends to."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise CommandError(
-            f"another process writes to {path}; end it, or name another file"
-        ) from None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
-from ..exceptions import InvalidImageError
-from ._output import CommandError
+from .exceptions import InvalidImageError
 
 
 class Judged(NamedTuple):
@@ -22,21 +20,22 @@ def judge(detector, images):
     Parameters
     ----------
     detector : detector
-    images : list of path or ndarray
+    images : batch of images
 
     Returns
     -------
     list of Judged
     """
-    from .._unwrap import detect  # whose import takes longer than the start of all else
+    from ._unwrap import detect  # whose import takes longer than the start of all else
+    from .images import taken
 
     judged, left, found = [None] * len(images), list(range(len(images))), None
     while left and found is None:
         try:
-            found = detect(detector, [images[i] for i in left], with_maps=True)
+            found = detect(detector, taken(images, left), with_maps=True)
         except InvalidImageError as error:
             if error.index is None and len(left) > 1:
-                return [judge(detector, [image])[0] for image in images]
+                return [judge(detector, taken(images, [i]))[0] for i in range(len(images))]
             judged[left.pop(error.index or 0)] = Judged(None, error.reason)
     if found is not None:
         for i, *of_image in zip(left, found.scores, found.labels, found.maps):
@@ -47,13 +46,3 @@ def judge(detector, images):
 def batch_size_of(detector):
     """Images that a detector scores at once."""
     return getattr(detector, "batch_size", 8)
-
-
-def check_not_below(folder, inside, option):
-    """Refuse to write pictures where images are read from."""
-    folder, inside = os.path.realpath(folder), os.path.realpath(inside)
-    if os.path.commonpath([folder, inside]) == folder:
-        raise CommandError(
-            f"{option} {inside} lies in {folder}, whose images are scored: pictures would be taken "
-            "for such; name a folder outside it"
-        )
