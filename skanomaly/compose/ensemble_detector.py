@@ -80,7 +80,8 @@ class EnsembleDetector(GrowingDetector, Composition):
 
     Notes
     -----
-    Marked defects (`y`) go to the members that learn from such. Members on the same pretrained network and layers share one pass of it when they score.
+    Members on the same pretrained network and layers share one pass of it when they score.
+    Marked defects (`y`) go to the members that learn from such.
     If all members have `partial_fit`, the ensemble has, and `merge_detectors` takes it; the
     scales of members' maps are pooled as units of maps are.
 

@@ -105,10 +105,11 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
     Notes
     -----
     With one tile as large as the image the result equals the detector's own, to the bit.
-    Smoothing and units by position are within a tile. A detector that learns from marked defects
-    gets the tiles that a mask has a pixel in; labels do not say which tiles these are, so that
-    images with labels alone are left out, but for `coarse`. An image takes as many times the network's
+    Smoothing and units by position are within a tile. An image takes as many times the network's
     time as it has tiles.
+
+    A detector that learns from marked defects gets the tiles that a mask has a pixel in. Labels
+    do not say which tiles these are, so that images with labels alone go to `coarse` only.
 
     Examples
     --------
@@ -180,19 +181,15 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
                 fitted._open(Tiles(part, self._places(branch, of_part)))
                 for part, of_part in ((images, grids), (validation, of_validation))
             )
-            found[branch] = self._fit_branch(
-                fitted, *parts, self._tiles_of(defects, fitted, branch)
-            )
+            marked = self._tiles_of(defects, fitted, branch)
+            found[branch] = self._fit_branch(fitted, *parts, marked)
         self.coarse_ = None
         if self.coarse is not None:
             self.coarse_ = self._unfitted(self.coarse)
             parts = (_whole(self.coarse_, part) for part in (images, validation))
-            whole = (
-                None
-                if defects is None
-                else defects.with_images(_whole(self.coarse_, defects.images))
-            )
-            found[COARSE] = self._fit_branch(self.coarse_, *parts, whole)
+            if defects is not None:
+                defects = defects.with_images(_whole(self.coarse_, defects.images))
+            found[COARSE] = self._fit_branch(self.coarse_, *parts, defects)
         return BranchMaps(found)
 
     def _unfitted(self, detector):
