@@ -318,6 +318,73 @@ def difference(made, image):
     return found / found.max()
 
 
+def patch_svdd():
+    """Codes of smaller patches as colours, and how far those of larger ones are from good ones."""
+    scene = plates()
+    detector = fitted(skanomaly.PatchSVDD(image_size=None, random_state=0), scene)
+    with torch.inference_mode():
+        pixels = torch.stack(
+            [detector._open([image])[0] for image in (scene.image, scene.train[0])]
+        )
+        large, small = detector._codes(pixels)
+        rows = large[:1].permute(0, 2, 3, 1).flatten(0, 2)
+        distances = detector.large_bank_.distances(rows).view(large.shape[2:]).numpy()
+    codes = small.permute(0, 2, 3, 1).numpy()
+    size, side = scene.mask.shape, detector.patch_size
+
+    def on_image(values, patch_size):
+        """Values of patches where their centres lie."""
+        rows, columns = (
+            ((np.arange(n) - patch_size / 2) / (n - patch_size) * m).clip(0, m - 1).astype(int)
+            for n, m in zip(size, values.shape)
+        )
+        return values[rows][:, columns]
+
+    colours = as_colours(codes[0], codes.reshape(-1, codes.shape[-1]))
+    yield (
+        detector,
+        scene,
+        {
+            "codes of 32 pixels": on_image(colours, side // 2),
+            "distances, 64 pixels": on_image(distances / distances.max(), side),
+        },
+    )
+
+
+def super_simple_net():
+    """Where noise is added to features in training, and logits of good ones and a defect's."""
+    scene = bricks()
+    detector = fitted(skanomaly.SuperSimpleNet(image_size=128, random_state=0), scene)
+    heads = detector.net_.module_
+
+    def features(X):
+        levels = detector.encoder_(torch.stack([detector._open([x])[0] for x in X]))
+        return heads.adapt(detector._joined(levels))
+
+    with torch.inference_mode():
+        good, bad = features(scene.train[::6]), features([scene.image])
+        noise, drawn = (
+            torch.stack(part)
+            for part in zip(*(detector._noise(good.shape[1:], seed) for seed in range(len(good))))
+        )
+        m = heads.judge(good)[0].numpy()
+        noisy = heads.judge(good + heads.noise_std * noise * drawn)[0].numpy()
+        of_defect = heads.judge(bad)[0].numpy()[0]
+    inside, drawn = on_cells(scene.mask, of_defect.shape), drawn[:, 0].numpy()
+
+    def draw(ax):
+        parts = (m, GREY, "good"), (noisy[drawn], BLUE, "with noise")
+        for values, colour, label in (*parts, (of_defect[inside], RED, "defect")):
+            share = np.full(values.size, 1 / values.size)
+            ax.hist(values.ravel(), 30, weights=share, color=colour, alpha=0.6, label=label)
+        ax.set_xlabel("logit $m$ of a position", fontsize=8)
+        ax.set_ylabel("share", fontsize=8)
+        ax.legend(fontsize=7)
+
+    shown = drawn[np.abs(drawn.mean(axis=(1, 2)) - 0.3).argmin()]
+    yield detector, scene, {"noise is added within": shown.astype(float), "positions": draw}
+
+
 PICTURES = {
     make.__name__: make
     for make in (
@@ -331,9 +398,11 @@ PICTURES = {
         patch_latent_svm,
         patch_reconstruction,
         patch_restoration,
+        patch_svdd,
         self_supervised_ae,
         spade,
         subspace_ad,
+        super_simple_net,
     )
 }
 
