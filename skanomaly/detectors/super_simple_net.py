@@ -266,7 +266,6 @@ class SuperSimpleNet(FrozenFeatureDetector):
     classification_weight: float = parameter(
         0.3, Interval(Real, 0, None, closed="left"), affects="scores"
     )
-    lr = 1e-3
     standardize = "position"
 
     _learns_from_defects = True
