@@ -354,7 +354,9 @@ def patch_svdd():
 def super_simple_net():
     """Where noise is added to features in training, and logits of good ones and a defect's."""
     scene = bricks()
-    detector = fitted(skanomaly.SuperSimpleNet(image_size=128, random_state=0), scene)
+    few = {"max_epochs": 30, "lr": 2e-3}  # images
+    detector = skanomaly.SuperSimpleNet(image_size=128, **few, random_state=0)
+    detector = fitted(detector, scene)
     heads = detector.net_.module_
 
     def features(X):

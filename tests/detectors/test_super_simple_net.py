@@ -247,7 +247,7 @@ def test_upsampling_makes_a_finer_map(scenes):
     X = scenes[0].images
     found = [small("SuperSimpleNet", max_epochs=1, upsampling=k).fit(X) for k in (1, 2)]
     sizes = [d._maps_of_features(d.encoder_(d._open(X[:1])[0][None]))[0].shape[1:] for d in found]
-    assert sizes == [(8, 8), (16, 16)]
+    assert sizes == [(16, 16), (32, 32)]
 
 
 @pytest.mark.parametrize("as_masks", [True, False])
