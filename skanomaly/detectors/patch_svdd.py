@@ -54,6 +54,8 @@ class PatchEncoder(nn.Module):
         for layer in (*self.small, *self.large):
             nn.init.kaiming_normal_(layer.weight, a=0.1)
             nn.init.zeros_(layer.bias)
+        for last in (self.small[-1], self.large[-1]):  # where tanh is not flat yet
+            last.weight.data *= 0.5
 
     def forward(self, x):
         """Codes (n, d, h, w) of larger patches and of smaller ones, `STEP` pixels apart."""
