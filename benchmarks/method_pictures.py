@@ -319,34 +319,31 @@ def difference(made, image):
 
 
 def patch_svdd():
-    """Codes of smaller patches as colours, and how far those of larger ones are from good ones."""
-    scene = plates()
-    detector = fitted(skanomaly.PatchSVDD(image_size=None, random_state=0), scene)
+    """Codes of smaller patches as colours, and how far they are from those of good images."""
+    scene = bricks()
+    settings = {"patch_size": 32, "stride": 2, "image_size": None, "max_epochs": 40}
+    detector = fitted(skanomaly.PatchSVDD(**settings, random_state=0), scene)
+    images = [scene.image, *scene.train[::10]]
     with torch.inference_mode():
-        pixels = torch.stack(
-            [detector._open([image])[0] for image in (scene.image, scene.train[0])]
-        )
-        large, small = detector._codes(pixels)
-        rows = large[:1].permute(0, 2, 3, 1).flatten(0, 2)
-        distances = detector.large_bank_.distances(rows).view(large.shape[2:]).numpy()
-    codes = small.permute(0, 2, 3, 1).numpy()
-    size, side = scene.mask.shape, detector.patch_size
+        _, codes = detector._codes(torch.stack([detector._open([x])[0] for x in images]))
+        rows = codes[:1].permute(0, 2, 3, 1).flatten(0, 2)
+        distances = detector.small_bank_.distances(rows).view(codes.shape[2:]).numpy()
+    codes = codes.permute(0, 2, 3, 1).numpy()
 
-    def on_image(values, patch_size):
+    def on_image(values):
         """Values of patches where their centres lie."""
-        rows, columns = (
-            ((np.arange(n) - patch_size / 2) / (n - patch_size) * m).clip(0, m - 1).astype(int)
-            for n, m in zip(size, values.shape)
-        )
-        return values[rows][:, columns]
+        places = [
+            ((np.arange(n) - detector.patch_size // 4) // detector.stride).clip(0, m - 1)
+            for n, m in zip(scene.mask.shape, values.shape)
+        ]
+        return values[places[0]][:, places[1]]
 
-    colours = as_colours(codes[0], codes.reshape(-1, codes.shape[-1]))
     yield (
         detector,
         scene,
         {
-            "codes of 32 pixels": on_image(colours, side // 2),
-            "distances, 64 pixels": on_image(distances / distances.max(), side),
+            "codes of 16 pixels": on_image(as_colours(codes[0], codes.reshape(-1, codes.shape[3]))),
+            "distances": on_image((distances / np.quantile(distances, 0.999)).clip(0, 1)),
         },
     )
 
