@@ -47,7 +47,7 @@ LEARNING = {
         0.6,
         0.75,
     ),
-    "PatchSVDD": ({"max_epochs": 20, "lr": 3e-3}, 0.8, 0.9),
+    "PatchSVDD": ({"max_epochs": 30}, 0.65, 0.9),
     "SelfSupervisedAE": ({"max_epochs": 10, "lr": 3e-3}, 0.85, 0.9),
     "SuperSimpleNet": ({"max_epochs": 30, "lr": 2e-3}, 0.9, 0.9),
 }
