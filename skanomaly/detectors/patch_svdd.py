@@ -209,6 +209,7 @@ class PatchSVDD(TrainedDetector):
     svdd_weight: float = parameter(1e-3, Interval(Real, 0, None, closed="left"), affects="training")
     n_pairs: int = parameter(64, Interval(Integral, 1, None, closed="left"), affects="training")
     max_patches: int = parameter(10_000, Interval(Integral, 1, None, closed="left"))
+    max_epochs = 40
     train_batch_size = 4
     standardize = "position"
 
