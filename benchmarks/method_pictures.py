@@ -373,6 +373,72 @@ def difference(made, image):
     return found / found.max()
 
 
+def patch_svdd():
+    """Codes of smaller patches as colours, and how far they are from those of good images."""
+    scene = bricks()
+    settings = {"patch_size": 32, "stride": 2, "image_size": None, "max_epochs": 40}
+    detector = fitted(skanomaly.PatchSVDD(**settings, random_state=0), scene)
+    images = [scene.image, *scene.train[::10]]
+    with torch.inference_mode():
+        _, codes = detector._codes(torch.stack([detector._open([x])[0] for x in images]))
+        rows = codes[:1].permute(0, 2, 3, 1).flatten(0, 2)
+        distances = detector.small_bank_.distances(rows).view(codes.shape[2:]).numpy()
+    codes = codes.permute(0, 2, 3, 1).numpy()
+
+    def on_image(values):
+        """Values of patches where their centres lie."""
+        places = [
+            ((np.arange(n) - detector.patch_size // 4) // detector.stride).clip(0, m - 1)
+            for n, m in zip(scene.mask.shape, values.shape)
+        ]
+        return values[places[0]][:, places[1]]
+
+    yield (
+        detector,
+        scene,
+        {
+            "codes of 16 pixels": on_image(as_colours(codes[0], codes.reshape(-1, codes.shape[3]))),
+            "distances": on_image((distances / np.quantile(distances, 0.999)).clip(0, 1)),
+        },
+    )
+
+
+def super_simple_net():
+    """Where noise is added to features in training, and logits of good ones and a defect's."""
+    scene = bricks()
+    few = {"max_epochs": 30, "lr": 2e-3}  # images
+    detector = skanomaly.SuperSimpleNet(image_size=128, **few, random_state=0)
+    detector = fitted(detector, scene)
+    heads = detector.net_.module_
+
+    def features(X):
+        levels = detector.encoder_(torch.stack([detector._open([x])[0] for x in X]))
+        return heads.adapt(detector._joined(levels))
+
+    with torch.inference_mode():
+        good, bad = features(scene.train[::6]), features([scene.image])
+        noise, drawn = (
+            torch.stack(part)
+            for part in zip(*(detector._noise(good.shape[1:], seed) for seed in range(len(good))))
+        )
+        m = heads.judge(good)[0].numpy()
+        noisy = heads.judge(good + heads.noise_std * noise * drawn)[0].numpy()
+        of_defect = heads.judge(bad)[0].numpy()[0]
+    inside, drawn = on_cells(scene.mask, of_defect.shape), drawn[:, 0].numpy()
+
+    def draw(ax):
+        parts = (m, GREY, "good"), (noisy[drawn], BLUE, "with noise")
+        for values, colour, label in (*parts, (of_defect[inside], RED, "defect")):
+            share = np.full(values.size, 1 / values.size)
+            ax.hist(values.ravel(), 30, weights=share, color=colour, alpha=0.6, label=label)
+        ax.set_xlabel("logit $m$ of a position", fontsize=8)
+        ax.set_ylabel("share", fontsize=8)
+        ax.legend(fontsize=7)
+
+    shown = drawn[np.abs(drawn.mean(axis=(1, 2)) - 0.3).argmin()]
+    yield detector, scene, {"noise is added within": shown.astype(float), "positions": draw}
+
+
 PICTURES = {
     make.__name__: make
     for make in (
@@ -388,10 +454,12 @@ PICTURES = {
         patch_latent_svm,
         patch_reconstruction,
         patch_restoration,
+        patch_svdd,
         self_supervised_ae,
         spade,
         subspace_ad,
         vae_grad,
+        super_simple_net,
     )
 }
 

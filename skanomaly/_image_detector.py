@@ -54,14 +54,15 @@ class ImageDetector(DeclaredParameters, OutlierMixin, TransformerMixin, BaseEsti
             more, but for methods whose fit is cheap, or with `X_val`.
         y : None, array-like of int (n,), or masks (n, H, W), default=None
             Labels, +1 normal and -1 anomalous, or masks, True where a defect is.
-            Anomalous images are left out.
+            Anomalous images are left out, but for methods that learn from them, too (see
+            `SuperSimpleNet`); thresholds are set from normal images alone.
         roi : array of bool, sequence of such, or None, default=None
             Region of interest: the pixels that count, (H, W) for all images or one
             such array for each, which may be None. None is the whole image. The
             threshold is set from these pixels; a method may learn from the others.
         groups : array-like (n,) or None, default=None
             What each image belongs to, such as its part, lot or camera. Images of
-            one group are all learnt from or all kept out.
+            one group are all learnt from or all kept out, anomalous ones then left out.
         X_val : batch of images or None, default=None
             Normal images that the threshold is set from, instead of some of `X`. A
             region for all images holds for them too.

@@ -31,7 +31,9 @@ class BaseImageDetector(HoldsOut, JudgesByNormals, ImageDetector):
         that has already computed what the maps of the validation images need may
         return those maps, as pairs
         (what ``_compute_maps`` returns, the images' own sizes), to spare the
-        base class another pass.
+        base class another pass. One whose ``_learns_from_defects`` is true takes a third
+        argument, ``defects=None``: the images that `y` calls anomalous, a `MarkedImages`,
+        where there are any.
     ``_compute_maps(pixels)``
         Turn a batch, a float32 tensor (n, C, h, w) in [0, 1] on the detector's
         device, into maps: a tensor (n, h_k, w_k) of any resolution, or several,
@@ -113,6 +115,8 @@ class BaseImageDetector(HoldsOut, JudgesByNormals, ImageDetector):
     n_left_out_ : int
         Images that `y` called anomalous, which are neither learnt from nor do they set
         the threshold.
+    n_defects_ : int
+        Those that are learnt from as such, by a method that can.
     fitted_parameters_ : dict
         Values, when the threshold was set, of the parameters that scores depend on.
     """

@@ -66,8 +66,9 @@ class GrowingDetector(BaseImageDetector):
             return self.fit(X, y, roi=roi)
         self._validate_params()
         updated = self._as_it_is()
-        images, regions, _ = updated._normal_images(X, y, roi, None)
-        updated.n_left_out_ += self.n_left_out_
+        images, regions, _, defects = updated._sorted_images(X, y, roi, None)
+        updated.n_left_out_ += self.n_left_out_ + (0 if defects is None else len(defects))
+        updated.n_defects_ = self.n_defects_
         updated._drop_scores_of_when_less_was_known(len(images))
         updated._add_validation(updated._map_batches(images), regions)
         updated._learn_more(images)

@@ -7,7 +7,7 @@ from collections import OrderedDict
 import numpy as np
 
 from ..exceptions import InvalidImageError
-from ..images import LazyImages, Regions, path_of, taken, to_array
+from ..images import LazyImages, Marks, Regions, path_of, taken, to_array
 from ..preprocessing import Placement, TransformedImages
 
 # Placements that are remembered; others are found again when they are asked for.
@@ -84,6 +84,36 @@ class PlacedImages(LazyImages):
 
     def _subset(self, indices):
         return PlacedImages(taken(self.X, indices), taken(self.transformed, indices))
+
+
+class PlacedMarks(Marks):
+    """Masks of original images, on the images that were made of them.
+
+    Parameters
+    ----------
+    marks : Marks
+        Of the original images.
+    images : PlacedImages
+    positions : array of int or None, default=None
+        The images that these are of; None is all.
+    """
+
+    has_masks = True
+
+    def __init__(self, marks, images, positions=None):
+        self.marks, self.images = marks, images
+        self.positions = np.arange(len(images)) if positions is None else np.asarray(positions)
+        self.labels = marks.labels[self.positions]
+
+    def subset(self, positions):
+        """Those of the images at these positions."""
+        return PlacedMarks(self.marks, self.images, self.positions[positions])
+
+    def of(self, i, size):
+        """That of image i: array (H, W) of bool."""
+        position = int(self.positions[i])
+        placement = self.images.placement(position)
+        return placement.on_new(self.marks.of(position, placement.old_size))
 
 
 class PlacedRegions(Regions):

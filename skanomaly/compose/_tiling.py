@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..images import LazyImages, Regions
+from ..images import LazyImages, Marks, Regions
 
 
 class Grid(NamedTuple):
@@ -195,6 +195,33 @@ class TileRegions(Regions):
         position, (top, left, bottom, right) = self.places[i]
         region = self.regions.of(position, self.grids[position].size)
         return None if region is None else region[top:bottom, left:right]
+
+
+class TileMarks(Marks):
+    """Masks of tiles that defects are in, cut out of those of their images.
+
+    Parameters
+    ----------
+    masks : sequence of array (H, W) of bool
+        Of the whole images.
+    places : list of (int, box)
+        The image, by position in `masks`, and the box of each tile.
+    """
+
+    has_masks = True
+
+    def __init__(self, masks, places):
+        self.masks, self.places = masks, places
+        self.labels = np.full(len(places), -1)
+
+    def subset(self, positions):
+        """Those of the tiles at these positions."""
+        return TileMarks(self.masks, [self.places[i] for i in positions])
+
+    def of(self, i, size):
+        """That of tile i: array (h, w) of bool."""
+        position, (top, left, bottom, right) = self.places[i]
+        return self.masks[position][top:bottom, left:right]
 
 
 class WholeRegions(Regions):

@@ -81,6 +81,7 @@ class EnsembleDetector(GrowingDetector, Composition):
     Notes
     -----
     Members on the same pretrained network and layers share one pass of it when they score.
+    Marked defects (`y`) go to the members that learn from such.
     If all members have `partial_fit`, the ensemble has, and `merge_detectors` takes it; the
     scales of members' maps are pooled as units of maps are.
 
@@ -210,7 +211,10 @@ class EnsembleDetector(GrowingDetector, Composition):
             moments = [(state.member_means_, state.member_deviations_) for state in states]
             self.member_means_, self.member_deviations_ = pooled_moments(moments, weights)
 
-    def _fit_images(self, images, validation):
+    def _learns_from(self, has_masks):
+        return any(member._learns_from(has_masks) for _, member in self.detectors)
+
+    def _fit_images(self, images, validation, defects=None):
         self.n_images_ = len(images)
         self.detectors_ = []
         for _, member in self.detectors:
@@ -219,7 +223,7 @@ class EnsembleDetector(GrowingDetector, Composition):
                 fitted.random_state = int(torch.randint(2**31 - 1, ()))
             fitted.n_channels_in_ = self.n_channels_in_
             fitted._validate_params()
-            fitted._fit_images(images, validation)
+            fitted._learnt_from(images, validation, defects)
             self.detectors_.append(fitted)
         smallest = [getattr(d, "min_image_size_", 1) for d in self.detectors_]
         self.min_image_size_ = max(smallest)

@@ -19,9 +19,18 @@ from .._parameters import parameter
 from .._sklearn import HasMethods, Interval, Numbers, StrOptions
 from ..base import BaseImageDetector
 from ..exceptions import InvalidImageError
-from ..images import ImageDataset, Regions, check_images, checked_image_size
+from ..images import ImageDataset, MarkedImages, Regions, check_images, checked_image_size
 from ..maps import reduce_maps
-from ._tiling import BranchMaps, TileRegions, Tiles, WholeRegions, bands, grid_of, places_of
+from ._tiling import (
+    BranchMaps,
+    TileMarks,
+    TileRegions,
+    Tiles,
+    WholeRegions,
+    bands,
+    grid_of,
+    places_of,
+)
 from ._wrapping import asked_of, kind_of, with_parameters_of
 
 # The branch of the maps that the detector of whole images gives.
@@ -83,7 +92,9 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
     n_channels_in_ : int
         Channels of the images seen in `fit`.
     n_left_out_ : int
-        Images that `y` called anomalous.
+        Images that `y` called anomalous, which were not learnt from.
+    n_defects_ : int
+        Those that were learnt from as such.
     fitted_parameters_ : dict
         Values, when the threshold was set, of the parameters that scores depend on.
 
@@ -96,6 +107,9 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
     With one tile as large as the image the result equals the detector's own, to the bit.
     Smoothing and units by position are within a tile. An image takes as many times the network's
     time as it has tiles.
+
+    A detector that learns from marked defects gets the tiles that a mask has a pixel in. Labels
+    do not say which tiles these are, so that images with labels alone go to `coarse` only.
 
     Examples
     --------
@@ -138,10 +152,15 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
                 "without positions, such as PatchCore"
             )
 
-    def _normal_images(self, X, y, roi, groups):
+    def _sorted_images(self, X, y, roi, groups):
         images = self._open(X)
         regions = WholeRegions(Regions.given(roi, images.X), images)
-        return super()._normal_images(X, y, regions, groups)
+        return super()._sorted_images(X, y, regions, groups)
+
+    def _learns_from(self, has_masks):
+        # Labels do not say which tiles a defect is in.
+        by_tiles = has_masks and self.detector._learns_from(has_masks)
+        return by_tiles or (self.coarse is not None and self.coarse._learns_from(has_masks))
 
     def _maps_of_shifted(self, images):
         image = images.as_stored(0)
@@ -150,7 +169,7 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
         shifted = [wider[y : y + height, x : x + width] for y, x in SHIFTS]
         return self._kept_maps(self._open(shifted))
 
-    def _fit_images(self, images, validation):
+    def _fit_images(self, images, validation, defects=None):
         self.tiled_size_ = images.size_of(0) if self.position == "own" else None
         grids, of_validation = self._grids(images), self._grids(validation)
         self.detectors_, found = [], {}
@@ -162,12 +181,15 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
                 fitted._open(Tiles(part, self._places(branch, of_part)))
                 for part, of_part in ((images, grids), (validation, of_validation))
             )
-            found[branch] = self._fit_branch(fitted, *parts)
+            marked = self._tiles_of(defects, fitted, branch)
+            found[branch] = self._fit_branch(fitted, *parts, marked)
         self.coarse_ = None
         if self.coarse is not None:
             self.coarse_ = self._unfitted(self.coarse)
             parts = (_whole(self.coarse_, part) for part in (images, validation))
-            found[COARSE] = self._fit_branch(self.coarse_, *parts)
+            if defects is not None:
+                defects = defects.with_images(_whole(self.coarse_, defects.images))
+            found[COARSE] = self._fit_branch(self.coarse_, *parts, defects)
         return BranchMaps(found)
 
     def _unfitted(self, detector):
@@ -175,8 +197,24 @@ class TiledDetector(HoldsOut, JudgesByNormals, ImageDetector):
         blank.n_channels_in_ = self.n_channels_in_
         return blank
 
-    def _fit_branch(self, detector, images, validation):
-        return detector._fit_images(images, validation) or detector._raw_map_batches(validation)
+    def _tiles_of(self, defects, detector, branch):
+        """The tiles of defective images that a defect is in."""
+        if defects is None or not defects.has_masks:
+            return None
+        masks = [defects.mask(i) for i in range(len(defects))]
+        places = [
+            (i, (top, left, bottom, right))
+            for i, (top, left, bottom, right) in self._places(branch, self._grids(defects.images))
+            if masks[i][top:bottom, left:right].any()
+        ]
+        if not places:
+            return None
+        marks = TileMarks(masks, places)
+        return MarkedImages(detector._open(Tiles(defects.images, places)), marks)
+
+    def _fit_branch(self, detector, images, validation, defects):
+        found = detector._learnt_from(images, validation, defects)
+        return found or detector._raw_map_batches(validation)
 
     def _kept_maps(self, images, batches=None):
         found = {} if batches is None else batches.of

@@ -14,8 +14,8 @@ from .._image_detector import ImageDetector
 from .._parameters import parameter
 from .._sklearn import HasMethods
 from .._validation import image_labels
-from ..images import Regions, check_images
-from ._placed_images import PlacedImages, PlacedRegions
+from ..images import Marks, Regions, check_images
+from ._placed_images import PlacedImages, PlacedMarks, PlacedRegions
 from ._wrapping import asked_of, check_unchanged, kind_of, with_parameters_of
 
 
@@ -59,7 +59,8 @@ class TransformedImageDetector(ImageDetector):
     -----
     Pixels of the original image that the transformer drops get the smallest value of the map.
     Pixels that it makes up, as beyond the border of an image that `Align` turned, do not count.
-    The transformer learns from the images that set the threshold, too.
+    The transformer learns from the images that set the threshold, too. Masks of defects are taken
+    to the transformed images; an image whose defects were cut away is left out.
 
     Examples
     --------
@@ -116,12 +117,14 @@ class TransformedImageDetector(ImageDetector):
 
     def _fit(self, X, y, roi, groups, X_val):
         X = check_images(X)
-        labels = _labels(y, len(X))
-        self.transformer_ = clone(self.transformer).fit(X, labels)
+        marks = None if y is None else Marks.given(y, len(X))
+        self.transformer_ = clone(self.transformer).fit(X, None if y is None else marks.labels)
         placed, regions = self._placed_with_regions(X, roi)
+        if marks is not None and marks.has_masks:
+            marks = PlacedMarks(marks, placed)
         validation = None if X_val is None else self._open(X_val)
         self.detector_ = clone(self.detector)
-        self.detector_.fit(placed, labels, roi=regions, groups=groups, X_val=validation)
+        self.detector_.fit(placed, marks, roi=regions, groups=groups, X_val=validation)
 
     def _placed_with_regions(self, X, roi):
         placed = self._open(X)

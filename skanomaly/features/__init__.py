@@ -1,7 +1,7 @@
 """Frozen backbones and what is made of their features: pyramids, data sets, memories, Gaussians."""
 
 from ._dataset import FeatureDataset
-from ._embedding import as_rows, level_scales, on_finest_grid, on_grid_of
+from ._embedding import as_rows, channel_statistics, level_scales, on_finest_grid, on_grid_of
 from ._gaussian import PositionwiseGaussian
 from ._k_center import k_center_greedy
 from ._memory import PatchBank
@@ -18,6 +18,7 @@ __all__ = [
     "PositionwiseGaussian",
     "PrincipalSubspace",
     "as_rows",
+    "channel_statistics",
     "k_center_greedy",
     "level_scales",
     "on_finest_grid",

@@ -55,6 +55,28 @@ def on_grid_of(levels, k, neighborhood=1):
     return _averaged(torch.cat([*finer, levels[k], *coarser], dim=1), neighborhood)
 
 
+def channel_statistics(batches):
+    """Mean and standard deviation of each feature.
+
+    Parameters
+    ----------
+    batches : iterable of tensor, each (n, d)
+        Features as rows.
+
+    Returns
+    -------
+    mean, std : tensor, shape (d,), float32
+        The latter at least a thousandth of the largest, so that it may be divided by.
+    """
+    n, total, squares = 0, 0.0, 0.0
+    for batch in batches:
+        rows = batch.cpu().double()
+        n, total, squares = n + len(rows), total + rows.sum(0), squares + rows.square().sum(0)
+    mean = total / n
+    std = (squares / n - mean.square()).clamp(min=0).sqrt()
+    return mean.float(), std.clamp(min=1e-3 * std.max().clamp(min=1e-6)).float()
+
+
 def level_scales(batches, n_channels):
     """What brings each level of joined features to a total variance of one.
 

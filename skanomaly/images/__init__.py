@@ -16,6 +16,7 @@ from ._files import ImageFiles
 from ._lazy import LazyImages, taken
 from ._light import grey_of, sharpness_of
 from ._listing import IMAGE_SUFFIXES, is_listed
+from ._marks import MarkedImages, Marks
 from ._part import PartOfBatch
 from ._reading import read_image, read_size
 from ._regions import Regions
@@ -31,6 +32,8 @@ __all__ = [
     "ImageDataset",
     "ImageFiles",
     "LazyImages",
+    "MarkedImages",
+    "Marks",
     "PartOfBatch",
     "Regions",
     "allocated_array",

@@ -38,6 +38,10 @@ class LazyImages(Sequence):
         """Height and width of image i, or None if that is not known before it is made."""
         return None
 
+    def is_moved(self, i):
+        """Whether the pixels of image i are not where masks and regions take them to be."""
+        return False
+
     def __getitem__(self, key):
         if isinstance(key, tuple):  # scikit-learn indexes arrays with (indices, ...)
             (key,) = (part for part in key if part is not Ellipsis)

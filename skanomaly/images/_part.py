@@ -40,6 +40,10 @@ class PartOfBatch(LazyImages):
         """The number that errors call image i by."""
         return self._asked("index_of", i, lambda _: int(self.indices[i]))
 
+    def is_moved(self, i):
+        """Whether the pixels of image i are not where masks and regions take them to be."""
+        return self._asked("is_moved", i, lambda _: False)
+
     def __len__(self):
         return len(self.indices)
 

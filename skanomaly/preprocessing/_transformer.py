@@ -183,6 +183,10 @@ class TransformedImages(LazyImages):
         """The number that errors call image i by."""
         return self.X.index_of(i) if isinstance(self.X, LazyImages) else i
 
+    def is_moved(self, i):
+        """Whether the pixels of image i are not where masks and regions take them to be."""
+        return not self.placed(i)[1].is_unmoved()
+
     def __len__(self):
         return len(self.X)
 

@@ -215,6 +215,8 @@ def _training_data(detector, X):
         found.append(("channels", detector.n_channels_in_))
     if getattr(detector, "n_left_out_", 0):
         found.append(("anomalous images, left out", detector.n_left_out_))
+    if getattr(detector, "n_defects_", 0):
+        found.append(("anomalous images, learnt from as such", detector.n_defects_))
     for name, scores in _validation_scores(detector):
         found.append((f"normal images that set the threshold {name}".strip(), len(scores)))
     return table(["", "value"], found) if found else _MISSING

@@ -55,12 +55,14 @@ LEARNING = {
         0.6,
         0.75,
     ),
+    "PatchSVDD": ({"max_epochs": 30}, 0.65, 0.9),
     "SelfSupervisedAE": ({"max_epochs": 10, "lr": 3e-3}, 0.85, 0.9),
     "VAEGrad": (
         {"n_steps": 10, "max_epochs": 60, "lr": 3e-3, "latent_dim": 100, **OF_SQUARES},
         0.65,
         0.8,
     ),
+    "SuperSimpleNet": ({"max_epochs": 30, "lr": 2e-3}, 0.9, 0.9),
 }
 
 
