@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ._feature_detector import CachedFeatureDetector
-from ._trained_detector import TrainedDetector
+from ._trained_detector import MixedPrecisionDetector
 
 
 class Lessons(Dataset):
@@ -36,7 +36,7 @@ class Lessons(Dataset):
         return lesson
 
 
-class StudentDetector(TrainedDetector, CachedFeatureDetector):
+class StudentDetector(MixedPrecisionDetector, CachedFeatureDetector):
     """Base of those that compare a pretrained teacher with a student that knows good parts alone.
 
     A method implements ``_net_on(levels)``, the net whose module makes features like

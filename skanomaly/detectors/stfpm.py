@@ -47,10 +47,80 @@ class PyramidMatchingLoss(nn.Module):
 
     def forward(self, f_s, f_t):
         """The loss of a student's features, given the teacher's."""
-        return sum(normalized_residual(t, s).mean() for t, s in zip(f_t, f_s, strict=True))
+        return sum(normalized_residual(t, s.float()).mean() for t, s in zip(f_t, f_s, strict=True))
 
 
 class STFPM(StudentDetector):
+    r"""Detect defects where a student's features are not those of its pretrained teacher.
+
+    The student has the teacher's architecture and learns, on images of good parts, to
+    give the same features at several levels. Of a defect, which it has never seen, it
+    gives others [1]_. Two forward passes an image.
+
+    Parameters
+    ----------
+    backbone : str
+        Teacher, a convolutional network of timm. The paper's is ``"resnet18"``.
+    layers : sequence of int
+        Levels of the pyramid that are compared; the paper's.
+    level_reduction : {"product", "sum"}
+        How the levels' residuals, brought to one size, become one map. A "product", the
+        paper's, is high where all levels differ.
+    standardize : {"global", "position"} or None
+        Units of the map, see `BaseImageDetector`; the paper's is None.
+    smoothing : float or "auto"
+        Standard deviation of the map's Gaussian. The paper names none.
+    max_epochs : int
+        The state of the lowest validation loss is kept, as in the paper, which trains for
+        100 epochs of larger batches.
+    lr : float
+        Learning rate of SGD at the start; the paper's, as are the momentum and the weight
+        decay. The paper names no schedule.
+    train_batch_size : int
+        Images a step of training. The paper's is 32; fewer make more steps of an epoch.
+    momentum : float
+        Of SGD.
+    weight_decay : float
+        Of SGD.
+
+    See Also
+    --------
+    ReverseDistillation : A student that sees the teacher's features, not the image.
+
+    Notes
+    -----
+    With features :math:`f_t^k` of the teacher and :math:`f_s^k` of the student at level k,
+    the residual is
+
+    .. math:: \phi_k = \tfrac12 \left\lVert
+              \frac{f_t^k}{\lVert f_t^k \rVert_2} -
+              \frac{f_s^k}{\lVert f_s^k \rVert_2}
+              \right\rVert_2^2,
+
+    the loss its mean over positions, summed over levels, and the map
+
+    .. math:: \prod_k \mathrm{Resize}(\phi_k).
+
+    There is no augmentation, so that the teacher's features are computed once. A fit holds
+    them and the images as the networks see them: 1.4 MiB an image of 256 x 256 with the
+    default network, 2.5 MiB with ``"resnet18"``; in a temporary file, where either takes
+    more than 4 GiB.
+
+    References
+    ----------
+    .. [1] G. Wang, S. Han, E. Ding, D. Huang, "Student-Teacher Feature Pyramid Matching
+           for Anomaly Detection", arXiv:2103.04257, 2021.
+
+    Examples
+    --------
+    >>> from skanomaly import STFPM
+    >>> from skanomaly.datasets import make_texture_defects
+    >>> X = make_texture_defects("gravel", n_normal=10, image_size=64, random_state=0).images
+    >>> detector = STFPM(max_epochs=2, image_size=64, random_state=0).fit(X)
+    >>> detector.transform(X[:2]).shape
+    (2, 64, 64)
+    """
+
     level_reduction: str = parameter("product", StrOptions({"product", "sum"}), affects="scores")
     standardize = "position"
     max_epochs = 30

@@ -1,0 +1,142 @@
+"""Multiresolution knowledge distillation (MKD): Salehi et al., arXiv 2011.11108."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .._parameters import parameter
+from .._sklearn import Interval
+from ._differentiable import differentiable
+from ._student_detector import Lessons, StudentDetector
+
+# That gradients are taken to have at least, so that of images without any the map is even.
+LEAST_GRADIENT = 1e-12
+
+
+class SmallStudent(nn.Module):
+    """A convolutional network, much smaller than the teacher, with the same levels.
+
+    Parameters
+    ----------
+    n_channels : int
+        Of the images.
+    channels, strides : sequence of int
+        Of the teacher's levels, finest first.
+    hidden_ratio : float
+        Channels inside the network at a level, as a multiple of the level's own.
+    """
+
+    def __init__(self, n_channels, channels, strides, hidden_ratio=1.0):
+        super().__init__()
+        self.strides = tuple(strides)
+        hidden = [n_channels, *(max(1, round(hidden_ratio * c)) for c in channels)]
+        ratios = [b / a for a, b in zip([1, *strides], strides)]
+        self.stages = nn.ModuleList(
+            _stage(*sizes, round(math.log2(ratio)))
+            for *sizes, ratio in zip(hidden, hidden[1:], ratios)
+        )
+        self.heads = nn.ModuleList(nn.Conv2d(h, c, 1) for h, c in zip(hidden[1:], channels))
+
+    def forward(self, x):
+        """Features of images (n, C, H, W), of each level (n, c_k, h_k, w_k)."""
+        f, levels = x.contiguous(memory_format=torch.channels_last), []
+        for stage, head, stride in zip(self.stages, self.heads, self.strides):
+            f = stage(f)
+            levels.append(_of_size(head(f), [-(-n // stride) for n in x.shape[2:]]))
+        return levels
+
+
+def _stage(c_in, c_out, n_halvings):
+    """3x3 convolutions, each but the last of which halves the grid."""
+    layers = []
+    for stride in (*[2] * n_halvings, 1):
+        layers += [
+            nn.Conv2d(c_in, c_out, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(c_out),
+            nn.ReLU(),
+        ]
+        c_in = c_out
+    return nn.Sequential(*layers)
+
+
+def _of_size(f, size):
+    """Features on the teacher's grid, whose stride may be no power of two."""
+    return f if list(f.shape[2:]) == size else F.interpolate(f, size, mode="bilinear")
+
+
+class DistillationLoss(nn.Module):
+    r"""Of each image: how far features are from the teacher's, in value and in direction.
+
+    .. math:: \sum_k \frac{\lVert t_k - s_k \rVert^2}{N_k v_k} +
+              \lambda \Big(1 - \frac{t_k \cdot s_k}{\lVert t_k \rVert \lVert s_k \rVert}\Big)
+
+    Parameters
+    ----------
+    mean_squares : sequence of float
+        v_k, by which the values of each level are measured.
+    direction_weight : float
+        :math:`\lambda`.
+    """
+
+    def __init__(self, mean_squares, direction_weight):
+        super().__init__()
+        self.mean_squares, self.direction_weight = list(mean_squares), direction_weight
+
+    def of_images(self, s, t):
+        """The losses (n,) of a student's features, given the teacher's."""
+        total = 0.0
+        for s_k, t_k, v_k in zip(s, t, self.mean_squares, strict=True):
+            s_k, t_k = s_k.float().flatten(1), t_k.flatten(1)
+            value = (t_k - s_k).square().mean(dim=1) / v_k
+            direction = 1 - F.cosine_similarity(t_k, s_k, dim=1)
+            total = total + value + self.direction_weight * direction
+        return total
+
+    def forward(self, s, t):
+        """Their mean."""
+        return self.of_images(s, t).mean()
+
+
+class MKD(StudentDetector):
+    direction_weight: float = parameter(1.0, Interval(Real, 0, None, closed="left"))
+    hidden_ratio: float = parameter(1.0, Interval(Real, 0, None, closed="neither"))
+    score_reduction = "mean"
+    max_epochs = 50
+    lr = 1e-3
+
+    _not_exportable = "its map is a gradient, which an ONNX model does not compute"
+
+    def _net_on(self, levels):
+        self.mean_squares_ = [max(1e-12, float(f.square().mean())) for f in levels]
+        return self._make_net(
+            SmallStudent,
+            DistillationLoss,
+            Lessons,
+            keep_best=True,
+            module__n_channels=self.n_channels_in_,
+            module__channels=self.encoder_.channels,
+            module__strides=self.encoder_.strides,
+            module__hidden_ratio=self.hidden_ratio,
+            criterion__mean_squares=self.mean_squares_,
+            criterion__direction_weight=self.direction_weight,
+            optimizer=torch.optim.Adam,
+        )
+
+    def _compute_maps(self, pixels):
+        losses, gradients = self._losses_and_gradients(pixels)
+        magnitudes = gradients.abs().sum(dim=1) + LEAST_GRADIENT
+        shares = magnitudes / magnitudes.mean(dim=(1, 2), keepdim=True)
+        return losses[:, None, None] * shares
+
+    def _losses_and_gradients(self, pixels):
+        """Of images (n, C, H, W): their losses (n,), and the gradient of each to its image."""
+        loss = DistillationLoss(self.mean_squares_, self.direction_weight)
+        with differentiable(pixels) as x:
+            losses = loss.of_images(self.net_.module_(x), self.encoder_.network(x))
+            (gradients,) = torch.autograd.grad(losses.sum(), x)
+        return losses.detach(), gradients

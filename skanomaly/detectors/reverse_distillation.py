@@ -1,0 +1,196 @@
+"""Reverse distillation (RD4AD): Deng, Li, arXiv 2201.10703."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from numbers import Integral, Real
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .._parameters import parameter
+from .._sklearn import Interval
+from ..features import FeatureDataset
+from ..maps import normalized_residual
+from ._feature_detector import FrozenFeatureDetector
+from ._trained_detector import MixedPrecisionDetector
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions, as ResNet-18's blocks have them, and a way past them.
+
+    Parameters
+    ----------
+    first : torch.nn.Module
+        The first of the two, which may change the grid.
+    c_hidden, c_out : int
+        Channels that it gives, and those of the block.
+    shortcut : torch.nn.Module
+        The way past them, to the same channels and grid.
+    """
+
+    def __init__(self, first, c_hidden, c_out, shortcut):
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            first,
+            nn.BatchNorm2d(c_hidden),
+            nn.ReLU(),
+            nn.Conv2d(c_hidden, c_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(c_out),
+        )
+        self.shortcut = shortcut
+
+    def forward(self, x):
+        """What is before the ReLU, which those take who go on from it."""
+        return self.convolutions(x) + self.shortcut(x)
+
+
+def _stage(change_grid, shortcut, c_in, c_out, n_blocks, hidden_ratio):
+    """Residual blocks, the first of which changes channels and grid."""
+    c_hidden = max(1, round(hidden_ratio * c_out))
+    past = nn.Sequential(shortcut(c_in, c_out), nn.BatchNorm2d(c_out))
+    blocks = [ResidualBlock(change_grid(c_in, c_hidden), c_hidden, c_out, past)]
+    for _ in range(n_blocks - 1):
+        convolution = nn.Conv2d(c_out, c_hidden, 3, padding=1, bias=False)
+        blocks += [nn.ReLU(), ResidualBlock(convolution, c_hidden, c_out, nn.Identity())]
+    return nn.Sequential(*blocks)
+
+
+def _halving(c_in, c_out, kernel_size=3):
+    padding = kernel_size // 2
+    return nn.Conv2d(c_in, c_out, kernel_size, stride=2, padding=padding, bias=False)
+
+
+class Bottleneck(nn.Module):
+    """One-class embedding of all levels: fused on the coarsest grid, then one more residual stage.
+
+    Parameters
+    ----------
+    channels, strides : sequence of int
+        Of the levels, finest first.
+    n_blocks : int
+        Of the residual stage.
+    hidden_ratio : float
+        Channels within a block, relative to its own.
+    """
+
+    def __init__(self, channels, strides, n_blocks, hidden_ratio):
+        super().__init__()
+        c = channels[-1]
+        self.fusion = nn.ModuleList(
+            _to_grid(c_k, c, round(math.log2(strides[-1] / s_k)))
+            for c_k, s_k in zip(channels, strides)
+        )
+        size = len(channels) * c, 2 * c, n_blocks, hidden_ratio
+        self.embedding = _stage(_halving, lambda *cs: _halving(*cs, kernel_size=1), *size)
+
+    def forward(self, f_e):
+        """From levels, each (n, c_k, h_k, w_k), to a code of half the coarsest's grid."""
+        fused = torch.cat([to_grid(f) for to_grid, f in zip(self.fusion, f_e)], dim=1)
+        return F.relu(self.embedding(fused))
+
+
+def _to_grid(c_in, c_out, n_halvings):
+    """3x3 convolutions that halve the grid, whose channels grow by one and the same ratio."""
+    c = [round(c_in * (c_out / c_in) ** (i / max(1, n_halvings))) for i in range(n_halvings + 1)]
+    layers = []
+    for c_before, c_after in pairwise(c):
+        layers += [_halving(c_before, c_after), nn.BatchNorm2d(c_after), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class ReverseDecoder(nn.Module):
+    """The student: from the code back to all levels, coarsest first, as an encoder in reverse.
+
+    Parameters
+    ----------
+    channels, strides, n_blocks, hidden_ratio
+        As for `Bottleneck`.
+    """
+
+    def __init__(self, channels, strides, n_blocks, hidden_ratio):
+        super().__init__()
+        channels = [*channels, 2 * channels[-1]]
+        ratios = [round(b / a) for a, b in zip(strides, [*strides[1:], 2 * strides[-1]])]
+        self.stages = nn.ModuleList(
+            _growing_stage(c_in, c_out, ratio, n_blocks, hidden_ratio)
+            for c_in, c_out, ratio in zip(channels[:0:-1], channels[-2::-1], reversed(ratios))
+        )
+
+    def forward(self, code, f_e):
+        """f_D of each level, finest first, of the sizes of f_E; more of f_E is not used."""
+        f, f_d = code, []
+        for stage, target in zip(self.stages, reversed(f_e)):
+            height, width = target.shape[2:]
+            f = stage(f)[:, :, :height, :width]  # a grid of odd size was rounded up when halved
+            f_d.append(f)
+            f = F.relu(f)
+        return tuple(reversed(f_d))
+
+
+def _growing_stage(c_in, c_out, ratio, n_blocks, hidden_ratio):
+    def larger(c_before, c_after):
+        return nn.ConvTranspose2d(c_before, c_after, ratio, ratio, bias=False)
+
+    return _stage(larger, larger, c_in, c_out, n_blocks, hidden_ratio)
+
+
+class ReverseStudent(nn.Module):
+    """Bottleneck and decoder, which are trained together.
+
+    Parameters
+    ----------
+    channels, strides, n_blocks, hidden_ratio
+        As for `Bottleneck`.
+    """
+
+    def __init__(self, channels, strides, n_blocks=2, hidden_ratio=1.0):
+        super().__init__()
+        self.bottleneck = Bottleneck(channels, strides, n_blocks, hidden_ratio)
+        self.decoder = ReverseDecoder(channels, strides, n_blocks, hidden_ratio)
+
+    def forward(self, f_e):
+        """f_D of the encoder's levels, of their shapes."""
+        return self.decoder(self.bottleneck(f_e), f_e)
+
+
+class WholeMapCosineLoss(nn.Module):
+    """One minus the cosine of each level's whole map, as one vector; summed over levels."""
+
+    def forward(self, f_d, f_e):
+        """The loss of a decoder's features, given the encoder's."""
+        cosines = [
+            F.cosine_similarity(e.flatten(1), d.float().flatten(1))
+            for e, d in zip(f_e, f_d, strict=True)
+        ]
+        return sum((1 - cosine).mean() for cosine in cosines)
+
+
+class ReverseDistillation(MixedPrecisionDetector, FrozenFeatureDetector):
+    n_blocks: int = parameter(2, Interval(Integral, 1, None, closed="left"))
+    hidden_ratio: float = parameter(1.0, Interval(Real, 0, None, closed="neither"))
+    standardize = "position"
+    max_epochs = 40
+    lr = 5e-3
+    train_batch_size = 16
+
+    _small_parameters = {"n_blocks": 1, "hidden_ratio": 0.5}
+
+    def _net_on(self, levels):
+        return self._make_net(
+            ReverseStudent,
+            WholeMapCosineLoss,
+            FeatureDataset,
+            keep_best=True,
+            module__channels=self.encoder_.channels,
+            module__strides=self.encoder_.strides,
+            module__n_blocks=self.n_blocks,
+            module__hidden_ratio=self.hidden_ratio,
+            optimizer=torch.optim.Adam,
+            optimizer__betas=(0.5, 0.999),
+        )
+
+    def _maps_of_features(self, f_e):
+        return [normalized_residual(e, d) for e, d in zip(f_e, self.net_.module_(f_e), strict=True)]
