@@ -17,6 +17,9 @@ from ..maps import normalized_residual
 from ._feature_detector import FrozenFeatureDetector
 from ._trained_detector import MixedPrecisionDetector
 
+# Decay rates of Adam's averages; the paper's.
+BETAS = (0.5, 0.999)
+
 
 class ResidualBlock(nn.Module):
     """Two convolutions, as ResNet-18's blocks have them, and a way past them.
@@ -79,11 +82,10 @@ class Bottleneck(nn.Module):
     def __init__(self, channels, strides, n_blocks, hidden_ratio):
         super().__init__()
         c = channels[-1]
-        self.fusion = nn.ModuleList(
-            _to_grid(c_k, c, round(math.log2(strides[-1] / s_k)))
-            for c_k, s_k in zip(channels, strides)
-        )
-        size = len(channels) * c, 2 * c, n_blocks, hidden_ratio
+        n_halvings = [round(math.log2(strides[-1] / s_k)) for s_k in strides]
+        self.fusion = nn.ModuleList(_to_grid(c_k, c, n) for c_k, n in zip(channels, n_halvings))
+        c_fused = sum(c if n else c_k for c_k, n in zip(channels, n_halvings))
+        size = c_fused, 2 * c, n_blocks, hidden_ratio
         self.embedding = _stage(_halving, lambda *cs: _halving(*cs, kernel_size=1), *size)
 
     def forward(self, f_e):
@@ -169,6 +171,73 @@ class WholeMapCosineLoss(nn.Module):
 
 
 class ReverseDistillation(MixedPrecisionDetector, FrozenFeatureDetector):
+    r"""Detect defects as pretrained features that a student cannot give back from a code.
+
+    A bottleneck fuses the levels of a frozen encoder into a small code, from which a
+    decoder, an encoder in reverse, learns to give back every level on images of good
+    parts. What is defective does not pass through the code [1]_. One forward pass an image.
+
+    Parameters
+    ----------
+    backbone : str
+        Encoder, a network of timm. The paper's is ``"wide_resnet50_2"``; it also has
+        ``"resnet18"``.
+    layers : sequence of int
+        Levels of the pyramid that are fused and given back; the paper's.
+    n_blocks : int
+        Residual blocks of each stage, those of ResNet-18.
+    hidden_ratio : float
+        Channels within a block, as a multiple of its own. Blocks are ResNet-18's, of two
+        3x3 convolutions; a fourth keeps them small with the wide levels of a ResNet-50.
+    standardize : {"global", "position"} or None
+        Units of the map, see `BaseImageDetector`; the paper's is None.
+    max_epochs : int
+        The state of the lowest validation loss is kept. The paper trains for 200.
+    lr : float
+        Learning rate of Adam at the start; the paper's, as are Adam's decay rates of .5
+        and .999, and `train_batch_size`. The paper has no schedule.
+
+    See Also
+    --------
+    HierarchicalFeatureAE : A decoder that starts from the coarsest level alone.
+    STFPM : A student that sees the image.
+
+    Notes
+    -----
+    With features :math:`f_E^k` of the encoder and :math:`f_D^k` of the decoder at level k,
+    the loss takes each level of an image for one vector,
+
+    .. math:: \sum_k 1 - \frac{f_E^k \cdot f_D^k}{\lVert f_E^k \rVert \lVert f_D^k \rVert},
+
+    as the authors' program does, and the map compares position by position,
+
+    .. math:: \sum_k \mathrm{Resize}\Big(1 - \frac{f_E^k(h, w) \cdot f_D^k(h, w)}
+              {\lVert f_E^k(h, w) \rVert \lVert f_D^k(h, w) \rVert}\Big).
+
+    The bottleneck brings all levels to the coarsest grid by 3x3 convolutions that halve it,
+    joins them, and goes on by a residual stage to a grid of half the side. Each level of the
+    decoder is what its last block has before the ReLU, as there are encoders whose features
+    may be negative.
+
+    Encoder and data are frozen, so that features are computed once. A fit holds them in
+    memory, .7 MiB an image of 256 x 256 with the default network, 1.8 MiB with
+    ``"resnet18"``; in a temporary file where they take more than 4 GiB.
+
+    References
+    ----------
+    .. [1] H. Deng, X. Li, "Anomaly Detection via Reverse Distillation from One-Class
+           Embedding", CVPR 2022, arXiv:2201.10703.
+
+    Examples
+    --------
+    >>> from skanomaly import ReverseDistillation
+    >>> from skanomaly.datasets import make_texture_defects
+    >>> X = make_texture_defects("gravel", n_normal=10, image_size=64, random_state=0).images
+    >>> detector = ReverseDistillation(max_epochs=2, image_size=64, random_state=0).fit(X)
+    >>> detector.transform(X[:2]).shape
+    (2, 64, 64)
+    """
+
     n_blocks: int = parameter(2, Interval(Integral, 1, None, closed="left"))
     hidden_ratio: float = parameter(1.0, Interval(Real, 0, None, closed="neither"))
     standardize = "position"
@@ -189,7 +258,7 @@ class ReverseDistillation(MixedPrecisionDetector, FrozenFeatureDetector):
             module__n_blocks=self.n_blocks,
             module__hidden_ratio=self.hidden_ratio,
             optimizer=torch.optim.Adam,
-            optimizer__betas=(0.5, 0.999),
+            optimizer__betas=BETAS,
         )
 
     def _maps_of_features(self, f_e):
