@@ -103,6 +103,79 @@ class DistillationLoss(nn.Module):
 
 
 class MKD(StudentDetector):
+    r"""Detect defects as images that a small student sees otherwise than its pretrained teacher.
+
+    A student much smaller than the teacher learns, on images of good parts, to give the
+    same values at several levels, and in the same direction. The loss of a new image is
+    its score, and the gradient of that loss to the image shows which pixels it comes
+    from [1]_.
+
+    Parameters
+    ----------
+    backbone : str
+        Teacher, a network of timm. The paper's is a VGG-16.
+    layers : sequence of int
+        Levels that are compared. The paper compares the outputs of four of VGG-16's stages.
+    direction_weight : float
+        Weight of the directions in the loss. It is not known to be the paper's.
+    hidden_ratio : float
+        Channels inside the student at a level, as a multiple of the level's own. It has
+        one convolution a level, and one for each time that its grid is halved.
+    score_reduction : {"max", "mean", "sum"} or float in (0, 1]
+        From map to score. The mean of the map is the image's loss, which is the paper's
+        score.
+    max_epochs : int
+        The state of the lowest validation loss is kept. It is not known to be the paper's,
+        nor are `lr` and `train_batch_size`.
+    lr : float
+        Learning rate of Adam at the start.
+
+    Attributes
+    ----------
+    mean_squares_ : list of float
+        Mean square of each level's features in the training images.
+
+    See Also
+    --------
+    STFPM : A student of the teacher's own size, and a map without gradients.
+
+    Notes
+    -----
+    With :math:`N_k` values :math:`t_k` of the teacher and :math:`s_k` of the student at
+    level k of an image x, the loss is
+
+    .. math:: L(x) = \sum_k \frac{\lVert t_k - s_k \rVert^2}{N_k v_k} + \lambda
+              \Big(1 - \frac{t_k \cdot s_k}{\lVert t_k \rVert \lVert s_k \rVert}\Big),
+
+    where :math:`\lambda` is `direction_weight`, and :math:`v_k`, `mean_squares_`, brings
+    levels of any network to one scale, for which the paper's has no need. The map is
+
+    .. math:: L(x) \, g / \overline{g}, \quad g = \sum_c \lvert \partial L / \partial x_c \rvert ,
+
+    so that its mean over the network's pixels is the loss: smoothing keeps it, and
+    resizing to the image's own size nearly. The gradient leads through both networks. The
+    paper's further steps, averaging over noisy copies of the image and a morphological
+    opening, are left out.
+
+    A fit holds the images and the teacher's features: 1.4 MiB an image of 256 x 256 with
+    the default network; in a temporary file, where either takes more than 4 GiB.
+
+    References
+    ----------
+    .. [1] M. Salehi, N. Sadjadi, S. Baselizadeh, M. H. Rohban, H. R. Rabiee,
+           "Multiresolution Knowledge Distillation for Anomaly Detection", CVPR 2021,
+           arXiv:2011.11108.
+
+    Examples
+    --------
+    >>> from skanomaly import MKD
+    >>> from skanomaly.datasets import make_texture_defects
+    >>> X = make_texture_defects("gravel", n_normal=10, image_size=64, random_state=0).images
+    >>> detector = MKD(max_epochs=2, image_size=64, random_state=0).fit(X)
+    >>> detector.transform(X[:2]).shape
+    (2, 64, 64)
+    """
+
     direction_weight: float = parameter(1.0, Interval(Real, 0, None, closed="left"))
     hidden_ratio: float = parameter(1.0, Interval(Real, 0, None, closed="neither"))
     score_reduction = "mean"
