@@ -223,12 +223,10 @@ def reverse_distillation():
 def level_panels(detector, x, found):
     """How the features of an image differ from those found otherwise, level by level."""
     with torch.inference_mode():
-        pairs = zip(detector.encoder_.strides, detector.encoder_(x), found)
-        residuals = {s: normalized_residual(f, other)[0].numpy() for s, f, other in pairs}
-    return {
-        rf"$\phi_{k}$, stride {s}": phi / phi.max()
-        for k, (s, phi) in enumerate(residuals.items(), 1)
-    }
+        pairs = zip(detector.encoder_(x), found)
+        residuals = [normalized_residual(f, other)[0].numpy() for f, other in pairs]
+    names = (rf"$\phi_{k}$, stride {s}" for k, s in enumerate(detector.encoder_.strides, 1))
+    return {name: phi / phi.max() for name, phi in zip(names, residuals)}
 
 
 def mkd():
