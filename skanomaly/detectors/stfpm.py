@@ -71,8 +71,8 @@ class STFPM(StudentDetector):
     smoothing : float or "auto"
         Standard deviation of the map's Gaussian. The paper names none.
     max_epochs : int
-        The state of the lowest validation loss is kept, as in the paper, which trains for
-        100 epochs of larger batches.
+        The state of the lowest validation loss is kept, as in the paper, whose 100 epochs
+        of larger batches are about as many steps.
     lr : float
         Learning rate of SGD at the start; the paper's, as are the momentum and the weight
         decay. The paper names no schedule.
@@ -123,7 +123,6 @@ class STFPM(StudentDetector):
 
     level_reduction: str = parameter("product", StrOptions({"product", "sum"}), affects="scores")
     standardize = "position"
-    max_epochs = 30
     lr = 0.4
     momentum: float = parameter(0.9, Interval(Real, 0, 1, closed="left"), affects="training")
     weight_decay: float = parameter(
