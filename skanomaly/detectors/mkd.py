@@ -162,9 +162,9 @@ class MKD(StudentDetector):
 
     References
     ----------
-    .. [1] M. Salehi, N. Sadjadi, S. Baselizadeh, M. H. Rohban, H. R. Rabiee,
-           "Multiresolution Knowledge Distillation for Anomaly Detection", CVPR 2021,
-           arXiv:2011.11108.
+    .. [1] M. Salehi, N. Sadjadi, S. Baselizadeh, M. H. Rohban,
+           H. R. Rabiee, "Multiresolution Knowledge Distillation for Anomaly Detection",
+           CVPR 2021, arXiv:2011.11108.
 
     Examples
     --------
@@ -180,7 +180,7 @@ class MKD(StudentDetector):
     hidden_ratio: float = parameter(1.0, Interval(Real, 0, None, closed="neither"))
     score_reduction = "mean"
     max_epochs = 50
-    lr = 1e-3
+    lr = 5e-3
 
     _not_exportable = "its map is a gradient, which an ONNX model does not compute"
 
