@@ -99,14 +99,18 @@ def test_score_is_nearly_the_loss_of_images_that_are_resized(fitted, textures):
     assert_allclose(-fitted.score_samples(X), expected, rtol=0.02)
 
 
+def without_noise(detector):
+    return copy(detector).set_params(n_noisy=0)
+
+
 def test_map_follows_the_gradient(fitted, textures):
     """By differences of the loss, in double precision, at some pixels."""
     x = pixels_of(textures[1].images[:1]).double()
-    student, teacher = copy(fitted), fitted.encoder_.network.private().double()
+    plain, teacher = without_noise(fitted), fitted.encoder_.network.private().double()
     module = SmallStudent(1, fitted.encoder_.channels, fitted.encoder_.strides).double().eval()
-    module.load_state_dict(student.net_.module_.state_dict())
+    module.load_state_dict(fitted.net_.module_.state_dict())
     loss = DistillationLoss(fitted.mean_squares_, fitted.direction_weight)
-    _, gradients = fitted._losses_and_gradients(x.float())
+    _, gradients = plain._losses_and_gradients(x.float())
     n_compared = 0
     for row, column in [(3, 60), (20, 33), (32, 32), (50, 7)]:
         step = torch.zeros_like(x)
@@ -119,6 +123,25 @@ def test_map_follows_the_gradient(fitted, textures):
         assert float(gradients[0, 0, row, column]) == pytest.approx(slope, rel=0.02, abs=1e-7)
         n_compared += abs(slope) > 1e-6
     assert n_compared >= 3
+
+
+def test_gradient_is_the_mean_of_noisy_copies(fitted, textures):
+    pixels = pixels_of(textures[1].images[:2])
+    losses, found = fitted._losses_and_gradients(pixels)
+    noise = 0.02 * torch.randn(4, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    plain = without_noise(fitted)
+    copies = [plain._losses_and_gradients(pixels + one) for one in noise]
+    expected = torch.stack([gradients for _, gradients in copies]).mean(dim=0)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+    assert torch.equal(losses, plain._losses_and_gradients(pixels)[0])
+
+
+def test_noise_of_no_deviation_is_none(fitted, textures):
+    pixels = pixels_of(textures[1].images[:2])
+    still = copy(fitted).set_params(noise=0.0)
+    found, expected = (d._losses_and_gradients(pixels)[1] for d in (still, without_noise(fitted)))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(fitted._losses_and_gradients(pixels)[1], expected, rtol=1e-2)
 
 
 def _double_loss(loss, s, t):
