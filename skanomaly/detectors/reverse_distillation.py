@@ -195,7 +195,9 @@ class ReverseDistillation(MixedPrecisionDetector, FrozenFeatureDetector):
         The state of the lowest validation loss is kept. The paper trains for 200.
     lr : float
         Learning rate of Adam at the start; the paper's, as are Adam's decay rates of .5
-        and .999, and `train_batch_size`. The paper has no schedule.
+        and .999. The paper has no schedule.
+    train_batch_size : int
+        Images a step of training. The paper's is 16; fewer make more steps of an epoch.
 
     See Also
     --------
@@ -241,9 +243,8 @@ class ReverseDistillation(MixedPrecisionDetector, FrozenFeatureDetector):
     n_blocks: int = parameter(2, Interval(Integral, 1, None, closed="left"))
     hidden_ratio: float = parameter(1.0, Interval(Real, 0, None, closed="neither"))
     standardize = "position"
-    max_epochs = 40
+    max_epochs = 30
     lr = 5e-3
-    train_batch_size = 16
 
     _small_parameters = {"n_blocks": 1, "hidden_ratio": 0.5}
 
