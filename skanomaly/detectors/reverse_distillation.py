@@ -13,7 +13,7 @@ from torch import nn
 from .._parameters import parameter
 from .._sklearn import Interval
 from ..features import FeatureDataset
-from ..maps import normalized_residual
+from ._compared_levels import ComparedLevels
 from ._feature_detector import FrozenFeatureDetector
 from ._trained_detector import MixedPrecisionDetector
 
@@ -170,7 +170,7 @@ class WholeMapCosineLoss(nn.Module):
         return sum((1 - cosine).mean() for cosine in cosines)
 
 
-class ReverseDistillation(MixedPrecisionDetector, FrozenFeatureDetector):
+class ReverseDistillation(MixedPrecisionDetector, FrozenFeatureDetector, ComparedLevels):
     r"""Detect defects as pretrained features that a student cannot give back from a code.
 
     A bottleneck fuses the levels of a frozen encoder into a small code, from which a
@@ -189,6 +189,9 @@ class ReverseDistillation(MixedPrecisionDetector, FrozenFeatureDetector):
     hidden_ratio : float
         Channels within a block, as a multiple of its own. Blocks are ResNet-18's, of two
         3x3 convolutions; a fourth keeps them small with the wide levels of a ResNet-50.
+    level_reduction : {"product", "sum"}
+        How the levels' residuals, brought to one size, become one map. A "product" is high
+        where all levels differ; the paper's is the "sum".
     standardize : {"global", "position"} or None
         Units of the map, see `BaseImageDetector`; the paper's is None.
     max_epochs : int
@@ -211,7 +214,8 @@ class ReverseDistillation(MixedPrecisionDetector, FrozenFeatureDetector):
 
     .. math:: \sum_k 1 - \frac{f_E^k \cdot f_D^k}{\lVert f_E^k \rVert \lVert f_D^k \rVert},
 
-    as the authors' program does, and the map compares position by position,
+    as the authors' program does, and the map compares position by position, here in the
+    paper's form,
 
     .. math:: \sum_k \mathrm{Resize}\Big(1 - \frac{f_E^k(h, w) \cdot f_D^k(h, w)}
               {\lVert f_E^k(h, w) \rVert \lVert f_D^k(h, w) \rVert}\Big).
@@ -263,4 +267,4 @@ class ReverseDistillation(MixedPrecisionDetector, FrozenFeatureDetector):
         )
 
     def _maps_of_features(self, f_e):
-        return [normalized_residual(e, d) for e, d in zip(f_e, self.net_.module_(f_e), strict=True)]
+        return self._compared(f_e, self.net_.module_(f_e))

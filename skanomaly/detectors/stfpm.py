@@ -5,13 +5,13 @@ from __future__ import annotations
 from numbers import Real
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from .._parameters import parameter
-from .._sklearn import Interval, StrOptions
+from .._sklearn import Interval
 from ..features import FeaturePyramid
 from ..maps import normalized_residual
+from ._compared_levels import ComparedLevels
 from ._student_detector import Lessons, StudentDetector
 
 
@@ -50,7 +50,7 @@ class PyramidMatchingLoss(nn.Module):
         return sum(normalized_residual(t, s.float()).mean() for t, s in zip(f_t, f_s, strict=True))
 
 
-class STFPM(StudentDetector):
+class STFPM(StudentDetector, ComparedLevels):
     r"""Detect defects where a student's features are not those of its pretrained teacher.
 
     The student has the teacher's architecture and learns, on images of good parts, to
@@ -64,8 +64,8 @@ class STFPM(StudentDetector):
     layers : sequence of int
         Levels of the pyramid that are compared; the paper's.
     level_reduction : {"product", "sum"}
-        How the levels' residuals, brought to one size, become one map. A "product", the
-        paper's, is high where all levels differ.
+        How the levels' residuals, brought to one size, become one map. A "product" is high
+        where all levels differ; the paper's.
     standardize : {"global", "position"} or None
         Units of the map, see `BaseImageDetector`; the paper's is None.
     smoothing : float or "auto"
@@ -121,7 +121,6 @@ class STFPM(StudentDetector):
     (2, 64, 64)
     """
 
-    level_reduction: str = parameter("product", StrOptions({"product", "sum"}), affects="scores")
     standardize = "position"
     lr = 0.4
     momentum: float = parameter(0.9, Interval(Real, 0, 1, closed="left"), affects="training")
@@ -152,10 +151,4 @@ class STFPM(StudentDetector):
         )
 
     def _compute_maps(self, pixels):
-        f_t, f_s = self.encoder_(pixels), self.net_.module_(pixels)
-        residuals = [normalized_residual(t, s) for t, s in zip(f_t, f_s, strict=True)]
-        if self.level_reduction == "sum":
-            return residuals
-        size = pixels.shape[2:]
-        of_size = [F.interpolate(phi[:, None], size, mode="bilinear")[:, 0] for phi in residuals]
-        return torch.stack(of_size).prod(dim=0)
+        return self._compared(self.encoder_(pixels), self.net_.module_(pixels))

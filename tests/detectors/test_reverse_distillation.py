@@ -114,21 +114,23 @@ def fitted(textures):
     return small(max_epochs=6).fit(textures[0].images)
 
 
-def test_map_is_one_minus_the_cosine_at_each_position_summed(fitted, textures):
+@pytest.mark.parametrize(("level_reduction", "joined"), [("product", np.prod), ("sum", np.sum)])
+def test_map_is_of_one_minus_the_cosine_at_each_position(fitted, textures, level_reduction, joined):
     X = textures[1].images[:3]
     with torch.no_grad():
         f_e = fitted.encoder_(torch.from_numpy(X[:, None] / np.float32(255)))
         f_d = fitted.net_.module_(f_e)
-    expected = np.zeros(X.shape)
+    levels_of_size = []
     for e, d in zip(f_e, f_d):
         phi = np.empty((3, *e.shape[2:]))
         for i, y, x in np.ndindex(phi.shape):
             a, b = (f[i, :, y, x].double().numpy() for f in (e, d))
             phi[i, y, x] = 1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b)
         whole = nn.functional.interpolate(torch.from_numpy(phi)[:, None], (64, 64), mode="bilinear")
-        expected += whole[:, 0].numpy()
-    expected = [ndimage.gaussian_filter(m, 4.0) for m in expected]
-    as_it_is = copy(fitted).set_params(standardize=None).calibrate(X)
+        levels_of_size.append(whole[:, 0].numpy())
+    expected = [ndimage.gaussian_filter(m, 4.0) for m in joined(levels_of_size, axis=0)]
+    as_it_is = copy(fitted).set_params(standardize=None, level_reduction=level_reduction)
+    as_it_is.calibrate(X)
     assert_allclose(as_it_is.transform(X), expected, rtol=1e-3)
 
 
