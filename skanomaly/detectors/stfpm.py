@@ -72,7 +72,7 @@ class STFPM(StudentDetector, ComparedLevels):
         Standard deviation of the map's Gaussian. The paper names none.
     max_epochs : int
         The state of the lowest validation loss is kept, as in the paper, whose 100 epochs
-        of larger batches are about as many steps.
+        of batches of 32 are a quarter more steps.
     lr : float
         Learning rate of SGD at the start; the paper's, as are the momentum and the weight
         decay. The paper names no schedule.
