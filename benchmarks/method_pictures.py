@@ -15,6 +15,7 @@ from sklearn.decomposition import PCA
 
 import skanomaly
 from skanomaly.features import on_finest_grid
+from skanomaly.maps import normalized_residual
 from skanomaly.synthesis import DefectGenerator
 
 # Of auto-encoders of large patches, in a minute.
@@ -201,6 +202,43 @@ def hierarchical_feature_ae():
     residuals = [levels[0] for levels in detector.residual_maps([scene.image])]
     names = (rf"$\phi_{k}$, stride {s}" for k, s in enumerate(detector.encoder_.strides, 1))
     yield detector, scene, {n: r / r.max() for n, r in zip(names, residuals)}
+
+
+def stfpm():
+    """Residuals of three levels, of which the map is the product."""
+    scene = bricks()
+    detector = fitted(skanomaly.STFPM(image_size=128, random_state=0), scene)
+    x = detector._open([scene.image])[0][None]
+    yield detector, scene, level_panels(detector, x, detector.net_.module_(x))
+
+
+def reverse_distillation():
+    """What of each level does not pass through the code."""
+    scene = bricks()
+    detector = fitted(skanomaly.ReverseDistillation(image_size=128, random_state=0), scene)
+    x = detector._open([scene.image])[0][None]
+    with torch.inference_mode():
+        found = detector.net_.module_(detector.encoder_(x))
+    yield detector, scene, level_panels(detector, x, found)
+
+
+def level_panels(detector, x, found):
+    """How the features of an image differ from those found otherwise, level by level."""
+    with torch.inference_mode():
+        pairs = zip(detector.encoder_(x), found)
+        residuals = [normalized_residual(f, other)[0].numpy() for f, other in pairs]
+    names = (rf"$\phi_{k}$, stride {s}" for k, s in enumerate(detector.encoder_.strides, 1))
+    return {name: phi / phi.max() for name, phi in zip(names, residuals)}
+
+
+def mkd():
+    """The gradient that the map is made of."""
+    scene = bricks()
+    detector = fitted(skanomaly.MKD(image_size=128, random_state=0), scene)
+    _, gradients = detector._losses_and_gradients(detector._open([scene.image])[0][None])
+    magnitude = gradients[0].abs().sum(dim=0).numpy()
+    shown = (magnitude / np.quantile(magnitude, 0.995)).clip(0, 1)
+    yield detector, scene, {r"$|\partial L / \partial x|$": shown}
 
 
 def patch_ae():
@@ -448,6 +486,7 @@ PICTURES = {
         hierarchical_feature_ae,
         local_contrast,
         median_difference,
+        mkd,
         padim,
         patch_ae,
         patch_core,
@@ -455,8 +494,10 @@ PICTURES = {
         patch_reconstruction,
         patch_restoration,
         patch_svdd,
+        reverse_distillation,
         self_supervised_ae,
         spade,
+        stfpm,
         subspace_ad,
         vae_grad,
         super_simple_net,

@@ -143,7 +143,8 @@ def as_if_trained(module, seed=0):
             nn.init.normal_(part.bias, 0, 0.3, generator=generator)
         elif isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(part.weight, 0, part.weight[0].numel() ** -0.5, generator=generator)
-            nn.init.normal_(part.bias, 0, 0.1, generator=generator)
+            if part.bias is not None:
+                nn.init.normal_(part.bias, 0, 0.1, generator=generator)
     return module.eval()
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from .._parameters import parameter
-from .._sklearn import StrOptions
 from ..synthesis import CorruptionDataset, DefectGenerator
-from ..training import use_bfloat16
-from ._trained_detector import TrainedDetector
+from ._trained_detector import MixedPrecisionDetector
 
 
-class DefectTrainedDetector(TrainedDetector):
+class DefectTrainedDetector(MixedPrecisionDetector):
     """Base of the detectors that are trained on images of good parts with drawn defects.
 
     Parameters
@@ -17,9 +15,6 @@ class DefectTrainedDetector(TrainedDetector):
     defects : DefectGenerator or None
         What draws the defects; None means ``DefectGenerator()``. With
         ``DefectGenerator(opacity=(0, 0))`` nothing is drawn.
-    mixed_precision : "auto" or bool
-        Train in bfloat16 where that is safe. "auto" does on CUDA devices and CPUs
-        that have instructions for it.
 
     See Also
     --------
@@ -27,9 +22,6 @@ class DefectTrainedDetector(TrainedDetector):
     """
 
     defects: DefectGenerator | None = parameter(None, DefectGenerator, None, affects="training")
-    mixed_precision: bool | str = parameter(
-        "auto", "boolean", StrOptions({"auto"}), affects="training"
-    )
 
     def _train_with_defects(self, module, criterion, images, validation, draw, **settings):
         """Train a network on what ``draw(generator, x, seeds, sources)`` makes of images.
@@ -46,7 +38,6 @@ class DefectTrainedDetector(TrainedDetector):
             criterion,
             CorruptionDataset,
             prepare_batch=lambda x, seeds, sources: draw(generator, x, seeds.tolist(), sources),
-            mixed_precision=use_bfloat16(self.mixed_precision, self._device),
             **settings,
         )
         return net.fit_on(train, held_out)

@@ -10,7 +10,7 @@ from pathlib import Path
 from .._parameters import parameter
 from .._sklearn import Interval, StrOptions
 from ..base import BaseImageDetector
-from ..training import AnomalyNet, Checkpoint, KeepBest, LearningRate
+from ..training import AnomalyNet, Checkpoint, KeepBest, LearningRate, use_bfloat16
 
 
 class TrainedDetector(BaseImageDetector):
@@ -134,3 +134,22 @@ class TrainedDetector(BaseImageDetector):
     def _first_checkpoint(self):
         """File beside `checkpoint` that keeps the first of two trainings until the fit is done."""
         return Path(f"{self.checkpoint}.first")
+
+
+class MixedPrecisionDetector(TrainedDetector):
+    """Base of those whose training takes long enough to be worth bfloat16.
+
+    Parameters
+    ----------
+    mixed_precision : "auto" or bool
+        Train in bfloat16 where that is safe. "auto" does on CUDA devices and CPUs
+        that have instructions for it.
+    """
+
+    mixed_precision: bool | str = parameter(
+        "auto", "boolean", StrOptions({"auto"}), affects="training"
+    )
+
+    def _make_net(self, *args, **settings):
+        in_bfloat16 = use_bfloat16(self.mixed_precision, self._device)
+        return super()._make_net(*args, mixed_precision=in_bfloat16, **settings)

@@ -31,6 +31,7 @@ LEARNING = {
     "FastFlow": ({"max_epochs": 10, "n_steps": 4, "hidden_ratio": 1.0}, 0.9, 0.9),
     "HierarchicalFeatureAE": ({"max_epochs": 10}, 0.9, 0.9),
     "LocalContrast": ({}, 0.7, 0.75),
+    "MKD": ({"max_epochs": 50}, 0.9, 0.85),
     "MedianDifference": ({}, 0.7, 0.7),
     "PaDiM": ({"n_features": 100}, 0.9, 0.9),
     "PatchAE": ({"max_epochs": 10, "latent_dim": 256, "max_patches": 2000}, 0.9, 0.95),
