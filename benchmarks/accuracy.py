@@ -38,6 +38,7 @@ from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from skanomaly import (
+    ConvAE,
     FastFlow,
     FeatureOutlierDetector,
     HierarchicalFeatureAE,
@@ -123,6 +124,7 @@ COMPOSITES = {
 }
 AS_IN_THE_PAPER = {"standardize": None, "smoothing": 4.0}
 BASELINES = {
+    "ConvAE(loss='l2')": Entry(partial(ConvAE, loss="l2")),
     "HFR-AE as in the paper": Entry(
         partial(HierarchicalFeatureAE, level_weights="area", standardize=None, max_epochs=60)
     ),

@@ -163,7 +163,7 @@ class MKD(StudentDetector):
     so that its mean over the network's pixels is the loss: smoothing keeps it, and
     resizing to the image's own size nearly. The gradient leads through both networks. The
     noise is the same for all images. A morphological opening, a further step of the paper,
-    is left out, as it changed nothing after the smoothing.
+    is left out: several noisy copies leave it little to do.
 
     A fit holds the images and the teacher's features: 1.4 MiB an image of 256 x 256 with
     the default network; in a temporary file, where either takes more than 4 GiB.
