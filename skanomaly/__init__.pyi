@@ -25,6 +25,164 @@ from .regions import find_regions as find_regions
 
 __version__: str = ...
 
+class CAVGA(BaseImageDetector):
+    """Detect defects as what the attention of an auto-encoder of good images leaves out."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float | str
+    score_reduction: str | float
+    standardize: str | None
+    false_alarm_rate: float
+    validation_fraction: float
+    cv: int | None
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    max_epochs: int
+    lr: float
+    lr_schedule: str
+    train_batch_size: int
+    callbacks: list[Callable] | None
+    checkpoint: str | os.PathLike | None
+    verbose: int
+    latent_dim: int
+    width: int
+    patch_size: int | None
+    stride: int
+    weight_decay: float
+    decoder_std: float
+    adversarial_weight: float
+    attention_weight: float
+    two_sided: bool
+    patch_size_: Any
+    min_image_size_: Any
+    required_size_: Any
+    net_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    is_provisional_: Any
+    map_mean_: Any
+    map_deviation_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    n_defects_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float | str = 4.0,
+        score_reduction: str | float = 'max',
+        standardize: str | None = 'position',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        cv: int | None = None,
+        batch_size: int = 8,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        max_epochs: int = 200,
+        lr: float = 0.001,
+        lr_schedule: str = 'cosine',
+        train_batch_size: int = 4,
+        callbacks: list[Callable] | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        verbose: int = 0,
+        latent_dim: int = 32,
+        width: int = 32,
+        patch_size: int | None = 128,
+        stride: int = 64,
+        weight_decay: float = 1e-05,
+        decoder_std: float = 0.1,
+        adversarial_weight: float = 0.01,
+        attention_weight: float = 1.0,
+        two_sided: bool = True,
+    ) -> None: ...
+
+class ConvAE(BaseImageDetector):
+    """Detect defects as what an auto-encoder with a narrow latent fails to reconstruct."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float | str
+    score_reduction: str | float
+    standardize: str | None
+    false_alarm_rate: float
+    validation_fraction: float
+    cv: int | None
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    max_epochs: int
+    lr: float
+    lr_schedule: str
+    train_batch_size: int
+    callbacks: list[Callable] | None
+    checkpoint: str | os.PathLike | None
+    verbose: int
+    latent_dim: int
+    width: int
+    patch_size: int | None
+    stride: int
+    weight_decay: float
+    loss: str
+    patch_size_: Any
+    min_image_size_: Any
+    required_size_: Any
+    net_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    is_provisional_: Any
+    map_mean_: Any
+    map_deviation_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    n_defects_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float | str = 4.0,
+        score_reduction: str | float = 'max',
+        standardize: str | None = 'position',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        cv: int | None = None,
+        batch_size: int = 8,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        max_epochs: int = 200,
+        lr: float = 0.001,
+        lr_schedule: str = 'cosine',
+        train_batch_size: int = 4,
+        callbacks: list[Callable] | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        verbose: int = 0,
+        latent_dim: int = 100,
+        width: int = 32,
+        patch_size: int | None = 128,
+        stride: int = 64,
+        weight_decay: float = 1e-05,
+        loss: str = 'ssim',
+    ) -> None: ...
+    def reconstruct(
+        self,
+        X,
+    ): ...
+
 class FastFlow(BaseImageDetector):
     """Detect defects as features that are unlikely under a normalising flow."""
 
@@ -68,6 +226,7 @@ class FastFlow(BaseImageDetector):
     map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
+    n_defects_: Any
     fitted_parameters_: Any
 
     def __init__(
@@ -149,6 +308,7 @@ class HierarchicalFeatureAE(BaseImageDetector):
     map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
+    n_defects_: Any
     fitted_parameters_: Any
 
     def __init__(
@@ -216,6 +376,7 @@ class LocalContrast(BaseImageDetector):
     map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
+    n_defects_: Any
     fitted_parameters_: Any
 
     def __init__(
@@ -273,6 +434,7 @@ class MedianDifference(BaseImageDetector):
     map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
+    n_defects_: Any
     fitted_parameters_: Any
 
     def __init__(
@@ -293,6 +455,88 @@ class MedianDifference(BaseImageDetector):
         spread: str | None = 'range',
         min_spread: float = 0.01,
         max_images: int = 200,
+    ) -> None: ...
+
+class MKD(BaseImageDetector):
+    """Detect defects as images that a small student sees otherwise than its pretrained teacher."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float | str
+    score_reduction: str | float
+    standardize: str | None
+    false_alarm_rate: float
+    validation_fraction: float
+    cv: int | None
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    backbone: str
+    weights: str | os.PathLike | None
+    layers: tuple[int, ...]
+    engine: str
+    memory: Memory | str | os.PathLike | None
+    max_epochs: int
+    lr: float
+    lr_schedule: str
+    train_batch_size: int
+    callbacks: list[Callable] | None
+    checkpoint: str | os.PathLike | None
+    verbose: int
+    mixed_precision: bool | str
+    direction_weight: float
+    hidden_ratio: float
+    n_noisy: int
+    noise: float
+    mean_squares_: Any
+    net_: Any
+    encoder_: Any
+    min_image_size_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    is_provisional_: Any
+    map_mean_: Any
+    map_deviation_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    n_defects_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float | str = 4.0,
+        score_reduction: str | float = 'mean',
+        standardize: str | None = None,
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        cv: int | None = None,
+        batch_size: int = 8,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        backbone: str = 'tf_efficientnet_lite0',
+        weights: str | os.PathLike | None = 'imagenet',
+        layers: tuple[int, ...] = (1, 2, 3),
+        engine: str = 'auto',
+        memory: Memory | str | os.PathLike | None = None,
+        max_epochs: int = 50,
+        lr: float = 0.005,
+        lr_schedule: str = 'cosine',
+        train_batch_size: int = 8,
+        callbacks: list[Callable] | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        verbose: int = 0,
+        mixed_precision: bool | str = 'auto',
+        direction_weight: float = 1.0,
+        hidden_ratio: float = 1.0,
+        n_noisy: int = 4,
+        noise: float = 0.02,
     ) -> None: ...
 
 class PaDiM(BaseImageDetector):
@@ -334,6 +578,7 @@ class PaDiM(BaseImageDetector):
     map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
+    n_defects_: Any
     fitted_parameters_: Any
 
     def __init__(
@@ -394,8 +639,8 @@ class PatchAE(BaseImageDetector):
     callbacks: list[Callable] | None
     checkpoint: str | os.PathLike | None
     verbose: int
-    defects: DefectGenerator | None
     mixed_precision: bool | str
+    defects: DefectGenerator | None
     patch_size: int
     neighborhood: int
     tune_backbone: bool
@@ -420,6 +665,7 @@ class PatchAE(BaseImageDetector):
     map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
+    n_defects_: Any
     fitted_parameters_: Any
 
     def __init__(
@@ -448,8 +694,8 @@ class PatchAE(BaseImageDetector):
         callbacks: list[Callable] | None = None,
         checkpoint: str | os.PathLike | None = None,
         verbose: int = 0,
-        defects: DefectGenerator | None = None,
         mixed_precision: bool | str = 'auto',
+        defects: DefectGenerator | None = None,
         patch_size: int = 8,
         neighborhood: int = 3,
         tune_backbone: bool = False,
@@ -507,6 +753,7 @@ class PatchCore(BaseImageDetector):
     map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
+    n_defects_: Any
     fitted_parameters_: Any
 
     def __init__(
@@ -597,6 +844,7 @@ class PatchLatentSVM(BaseImageDetector):
     map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
+    n_defects_: Any
     fitted_parameters_: Any
 
     def __init__(
@@ -680,6 +928,7 @@ class PatchReconstruction(BaseImageDetector):
     map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
+    n_defects_: Any
     fitted_parameters_: Any
 
     def __init__(
@@ -772,6 +1021,7 @@ class PatchRestoration(BaseImageDetector):
     map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
+    n_defects_: Any
     fitted_parameters_: Any
 
     def __init__(
@@ -818,6 +1068,159 @@ class PatchRestoration(BaseImageDetector):
         X,
     ): ...
 
+class PatchSVDD(BaseImageDetector):
+    """Detect defects as patches whose learnt codes are far from those of all good ones."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float | str
+    score_reduction: str | float
+    standardize: str | None
+    false_alarm_rate: float
+    validation_fraction: float
+    cv: int | None
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    max_epochs: int
+    lr: float
+    lr_schedule: str
+    train_batch_size: int
+    callbacks: list[Callable] | None
+    checkpoint: str | os.PathLike | None
+    verbose: int
+    patch_size: int
+    latent_dim: int
+    stride: int
+    svdd_weight: float
+    n_pairs: int
+    max_patches: int
+    large_bank_: Any
+    small_bank_: Any
+    min_image_size_: Any
+    net_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    is_provisional_: Any
+    map_mean_: Any
+    map_deviation_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    n_defects_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float | str = 4.0,
+        score_reduction: str | float = 'max',
+        standardize: str | None = 'position',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        cv: int | None = None,
+        batch_size: int = 8,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        max_epochs: int = 40,
+        lr: float = 0.001,
+        lr_schedule: str = 'cosine',
+        train_batch_size: int = 4,
+        callbacks: list[Callable] | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        verbose: int = 0,
+        patch_size: int = 64,
+        latent_dim: int = 64,
+        stride: int = 4,
+        svdd_weight: float = 0.001,
+        n_pairs: int = 64,
+        max_patches: int = 10000,
+    ) -> None: ...
+
+class ReverseDistillation(BaseImageDetector):
+    """Detect defects as pretrained features that a student cannot give back from a code."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float | str
+    score_reduction: str | float
+    standardize: str | None
+    false_alarm_rate: float
+    validation_fraction: float
+    cv: int | None
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    backbone: str
+    weights: str | os.PathLike | None
+    layers: tuple[int, ...]
+    engine: str
+    memory: Memory | str | os.PathLike | None
+    level_reduction: str
+    max_epochs: int
+    lr: float
+    lr_schedule: str
+    train_batch_size: int
+    callbacks: list[Callable] | None
+    checkpoint: str | os.PathLike | None
+    verbose: int
+    mixed_precision: bool | str
+    n_blocks: int
+    hidden_ratio: float
+    net_: Any
+    encoder_: Any
+    min_image_size_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    is_provisional_: Any
+    map_mean_: Any
+    map_deviation_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    n_defects_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float | str = 4.0,
+        score_reduction: str | float = 'max',
+        standardize: str | None = 'position',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        cv: int | None = None,
+        batch_size: int = 8,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        backbone: str = 'tf_efficientnet_lite0',
+        weights: str | os.PathLike | None = 'imagenet',
+        layers: tuple[int, ...] = (1, 2, 3),
+        engine: str = 'auto',
+        memory: Memory | str | os.PathLike | None = None,
+        level_reduction: str = 'product',
+        max_epochs: int = 30,
+        lr: float = 0.005,
+        lr_schedule: str = 'cosine',
+        train_batch_size: int = 8,
+        callbacks: list[Callable] | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        verbose: int = 0,
+        mixed_precision: bool | str = 'auto',
+        n_blocks: int = 2,
+        hidden_ratio: float = 1.0,
+    ) -> None: ...
+
 class SelfSupervisedAE(BaseImageDetector):
     """Detect defects as what a filter, trained on artificial ones, takes out of an image."""
 
@@ -840,8 +1243,8 @@ class SelfSupervisedAE(BaseImageDetector):
     callbacks: list[Callable] | None
     checkpoint: str | os.PathLike | None
     verbose: int
-    defects: DefectGenerator | None
     mixed_precision: bool | str
+    defects: DefectGenerator | None
     error: str
     width: int
     depth: int
@@ -862,6 +1265,7 @@ class SelfSupervisedAE(BaseImageDetector):
     map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
+    n_defects_: Any
     fitted_parameters_: Any
 
     def __init__(
@@ -886,8 +1290,8 @@ class SelfSupervisedAE(BaseImageDetector):
         callbacks: list[Callable] | None = None,
         checkpoint: str | os.PathLike | None = None,
         verbose: int = 0,
-        defects: DefectGenerator | None = None,
         mixed_precision: bool | str = 'auto',
+        defects: DefectGenerator | None = None,
         error: str = 'mahalanobis',
         width: int = 64,
         depth: int = 4,
@@ -941,6 +1345,7 @@ class SPADE(BaseImageDetector):
     map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
+    n_defects_: Any
     fitted_parameters_: Any
 
     def __init__(
@@ -968,6 +1373,85 @@ class SPADE(BaseImageDetector):
         window: int | None = None,
         max_positions: int = 1024,
         max_images: int = 300,
+    ) -> None: ...
+
+class STFPM(BaseImageDetector):
+    """Detect defects where a student's features are not those of its pretrained teacher."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float | str
+    score_reduction: str | float
+    standardize: str | None
+    false_alarm_rate: float
+    validation_fraction: float
+    cv: int | None
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    backbone: str
+    weights: str | os.PathLike | None
+    layers: tuple[int, ...]
+    engine: str
+    memory: Memory | str | os.PathLike | None
+    level_reduction: str
+    max_epochs: int
+    lr: float
+    lr_schedule: str
+    train_batch_size: int
+    callbacks: list[Callable] | None
+    checkpoint: str | os.PathLike | None
+    verbose: int
+    mixed_precision: bool | str
+    momentum: float
+    weight_decay: float
+    net_: Any
+    encoder_: Any
+    min_image_size_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    is_provisional_: Any
+    map_mean_: Any
+    map_deviation_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    n_defects_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float | str = 4.0,
+        score_reduction: str | float = 'max',
+        standardize: str | None = 'position',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        cv: int | None = None,
+        batch_size: int = 8,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        backbone: str = 'tf_efficientnet_lite0',
+        weights: str | os.PathLike | None = 'imagenet',
+        layers: tuple[int, ...] = (1, 2, 3),
+        engine: str = 'auto',
+        memory: Memory | str | os.PathLike | None = None,
+        level_reduction: str = 'product',
+        max_epochs: int = 20,
+        lr: float = 0.4,
+        lr_schedule: str = 'cosine',
+        train_batch_size: int = 8,
+        callbacks: list[Callable] | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        verbose: int = 0,
+        mixed_precision: bool | str = 'auto',
+        momentum: float = 0.9,
+        weight_decay: float = 0.0001,
     ) -> None: ...
 
 class SubspaceAD(BaseImageDetector):
@@ -1007,6 +1491,7 @@ class SubspaceAD(BaseImageDetector):
     map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
+    n_defects_: Any
     fitted_parameters_: Any
 
     def __init__(
@@ -1039,6 +1524,177 @@ class SubspaceAD(BaseImageDetector):
         y=None,
         *,
         roi=None,
+    ): ...
+
+class SuperSimpleNet(BaseImageDetector):
+    """Detect defects as features that a network tells from good ones, to which noise was added."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float | str
+    score_reduction: str | float
+    standardize: str | None
+    false_alarm_rate: float
+    validation_fraction: float
+    cv: int | None
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    backbone: str
+    weights: str | os.PathLike | None
+    layers: tuple[int, ...]
+    engine: str
+    memory: Memory | str | os.PathLike | None
+    max_epochs: int
+    lr: float
+    lr_schedule: str
+    train_batch_size: int
+    callbacks: list[Callable] | None
+    checkpoint: str | os.PathLike | None
+    verbose: int
+    upsampling: int
+    head_channels: int
+    noise_std: float
+    noise_threshold: float
+    truncation: float
+    focal_gamma: float
+    weight_decay: float
+    classification_weight: float
+    n_defects_: Any
+    net_: Any
+    encoder_: Any
+    min_image_size_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    is_provisional_: Any
+    map_mean_: Any
+    map_deviation_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float | str = 2.0,
+        score_reduction: str | float = 'max',
+        standardize: str | None = 'position',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        cv: int | None = None,
+        batch_size: int = 8,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        backbone: str = 'tf_efficientnet_lite0',
+        weights: str | os.PathLike | None = 'imagenet',
+        layers: tuple[int, ...] = (1, 2, 3),
+        engine: str = 'auto',
+        memory: Memory | str | os.PathLike | None = None,
+        max_epochs: int = 6,
+        lr: float = 0.001,
+        lr_schedule: str = 'cosine',
+        train_batch_size: int = 8,
+        callbacks: list[Callable] | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        verbose: int = 0,
+        upsampling: int = 1,
+        head_channels: int = 32,
+        noise_std: float = 0.5,
+        noise_threshold: float = 0.2,
+        truncation: float = 0.5,
+        focal_gamma: float = 4.0,
+        weight_decay: float = 1e-05,
+        classification_weight: float = 0.3,
+    ) -> None: ...
+
+class VAEGrad(BaseImageDetector):
+    """Detect defects as what changes when an image is moved to where it is likely."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float | str
+    score_reduction: str | float
+    standardize: str | None
+    false_alarm_rate: float
+    validation_fraction: float
+    cv: int | None
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    max_epochs: int
+    lr: float
+    lr_schedule: str
+    train_batch_size: int
+    callbacks: list[Callable] | None
+    checkpoint: str | os.PathLike | None
+    verbose: int
+    latent_dim: int
+    width: int
+    patch_size: int | None
+    stride: int
+    weight_decay: float
+    n_steps: int
+    step_size: float
+    l1_weight: float
+    decoder_std: float
+    patch_size_: Any
+    min_image_size_: Any
+    required_size_: Any
+    net_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    is_provisional_: Any
+    map_mean_: Any
+    map_deviation_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    n_defects_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 256,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float | str = 4.0,
+        score_reduction: str | float = 'max',
+        standardize: str | None = 'position',
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        cv: int | None = None,
+        batch_size: int = 8,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        max_epochs: int = 200,
+        lr: float = 0.001,
+        lr_schedule: str = 'cosine',
+        train_batch_size: int = 4,
+        callbacks: list[Callable] | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        verbose: int = 0,
+        latent_dim: int = 100,
+        width: int = 32,
+        patch_size: int | None = 128,
+        stride: int = 64,
+        weight_decay: float = 1e-05,
+        n_steps: int = 10,
+        step_size: float = 0.04,
+        l1_weight: float = 1.0,
+        decoder_std: float = 0.1,
+    ) -> None: ...
+    def restore(
+        self,
+        X,
     ): ...
 
 class EnsembleDetector(BaseImageDetector):
@@ -1076,6 +1732,7 @@ class EnsembleDetector(BaseImageDetector):
     map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
+    n_defects_: Any
     fitted_parameters_: Any
 
     def __init__(
@@ -1150,6 +1807,7 @@ class FeatureOutlierDetector(BaseImageDetector):
     map_deviation_: Any
     n_channels_in_: Any
     n_left_out_: Any
+    n_defects_: Any
     fitted_parameters_: Any
 
     def __init__(
@@ -1409,6 +2067,7 @@ class TiledDetector(ImageDetector):
     is_provisional_: Any
     n_channels_in_: Any
     n_left_out_: Any
+    n_defects_: Any
     fitted_parameters_: Any
 
     def __init__(
