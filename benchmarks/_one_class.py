@@ -52,7 +52,7 @@ TRAINED = {
 METHODS = {
     "OC-SVM on pixels": partial(
         FeatureOutlierDetector,
-        OneClassSVM(nu=0.1),
+        OneClassSVM(nu=0.1, gamma=0.1),
         level="image",
         backbone=None,
         standardize=None,

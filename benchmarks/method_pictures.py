@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 
 import skanomaly
+from skanomaly.datasets import make_texture_defects
 from skanomaly.features import on_finest_grid
 from skanomaly.synthesis import DefectGenerator
 
@@ -295,6 +296,80 @@ def self_supervised_ae():
     )
 
 
+def deep_svdd():
+    """Distances from the centre, of walls with and without defects."""
+    scene = bricks()
+    detector = fitted(skanomaly.DeepSVDD(random_state=0), scene)
+    good, bad = (-detector.score_samples(X) for X in (scene.validation, defective_walls()))
+
+    def draw(ax):
+        histograms(ax, good, bad)
+        ax.set_xlabel(r"$\Vert\phi(x) - c\Vert^2$, by the map's pixels", fontsize=8)
+
+    yield detector, scene, {"as the network sees it": seen(detector, scene), "images": draw}
+
+
+def lsa():
+    """What is given back, and both parts of the scores."""
+    scene = bricks()
+    detector = fitted(skanomaly.LSA(random_state=0), scene)
+
+    def parts(X):
+        with torch.inference_mode():
+            error, nll = detector._parts(torch.stack([detector._open([x])[0] for x in X]))
+        return torch.stack([error.mean(dim=(1, 2)), nll], dim=1).numpy()
+
+    def draw(ax):
+        axes = "mean squared error", r"$-\log p(z)$"
+        points(ax, parts(scene.validation), parts(defective_walls()), axes)
+
+    made = np.squeeze(detector.reconstruct([scene.image])[0])
+    yield detector, scene, {"reconstruction $g(z)$": made, "images": draw}
+
+
+def arae():
+    """What the adversary changes, and what is given back."""
+    scene = bricks()
+    detector = fitted(skanomaly.ARAE(random_state=0), scene)
+    module = detector.net_.module_
+    x = detector._open([scene.train[0]])[0][None]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        change = (module.perturbed(x) - x)[0, 0].numpy()
+    module.eval()
+    made = np.squeeze(detector.reconstruct([scene.image])[0])
+    yield (
+        detector,
+        scene,
+        {
+            "adversary's change": (0.5 + 10 * change).clip(0, 1),
+            "given back": made,
+            "$|d(e(x)) - x|$": difference(made, scene.image),
+        },
+    )
+
+
+def defective_walls():
+    test = make_texture_defects("brick", split="test", n_defective=30, n_normal=1, random_state=2)
+    return test.images[test.target == -1]
+
+
+def seen(detector, scene):
+    """The image at the size that a network for small ones sees."""
+    return detector._open([scene.image])[0][0].numpy()
+
+
+def histograms(ax, good, bad):
+    bins = np.geomspace(min(good.min(), bad.min()), max(good.max(), bad.max()), 20)
+    for values, colour, label in ((good, GREY, "good"), (bad, RED, "defect")):
+        share = np.full(len(values), 1 / len(values))
+        ax.hist(values, bins, weights=share, color=colour, alpha=0.7, label=label)
+    ax.set_xscale("log")
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_ylabel("share", fontsize=8)
+    ax.legend(fontsize=7)
+
+
 def fitted(detector, scene):
     fit(detector, scene.train, X_val=scene.validation)
     return detector
@@ -321,9 +396,12 @@ def difference(made, image):
 PICTURES = {
     make.__name__: make
     for make in (
+        arae,
+        deep_svdd,
         fast_flow,
         hierarchical_feature_ae,
         local_contrast,
+        lsa,
         median_difference,
         padim,
         patch_ae,
