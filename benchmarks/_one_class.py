@@ -39,11 +39,21 @@ PRINTED = {
 # Found on training images of a few classes, other classes' training images being anomalous;
 # no test image was looked at.
 OWN_SIZE = {"image_size": None, "batch_size": 64}
-SMALL_NETS = {**OWN_SIZE, "channels": (8, 16), "max_epochs": 15}
+SMALL_NETS = {**OWN_SIZE, "channels": (8, 16)}
 TRAINED = {
-    "ARAE": partial(ARAE, **SMALL_NETS),
-    "DeepSVDD": partial(DeepSVDD, **SMALL_NETS, pretrain_epochs=15),
-    "LSA": partial(LSA, **SMALL_NETS),
+    "ARAE": partial(ARAE, **SMALL_NETS, latent_dim=16, train_batch_size=32, max_epochs=12, lr=5e-3),
+    "DeepSVDD": partial(
+        DeepSVDD, **SMALL_NETS, train_batch_size=64, pretrain_epochs=15, max_epochs=15
+    ),
+    "LSA": partial(
+        LSA,
+        **SMALL_NETS,
+        latent_dim=16,
+        density_weight=0.1,
+        train_batch_size=64,
+        max_epochs=12,
+        lr=1e-2,
+    ),
     # At the data's own resolution but for the network's stride.
     "HFR-AE": partial(
         HierarchicalFeatureAE, image_size=32, max_epochs=5, train_batch_size=16, batch_size=64

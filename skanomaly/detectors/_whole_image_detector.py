@@ -150,7 +150,7 @@ class WholeImageDetector(TrainedDetector):
     smoothing = "auto"
     score_reduction = "mean"
     max_epochs = 100
-    train_batch_size = 64
+    train_batch_size = 16
     batch_size = 64
 
     _small_parameters = {"channels": (4, 8), "latent_dim": 8, "train_batch_size": 8}

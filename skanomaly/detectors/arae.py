@@ -129,11 +129,12 @@ class ARAE(ResidualDetector, WholeImageDetector):
     """
 
     epsilon: float = parameter(0.05, Interval(Real, 0, 1, closed="both"), affects="training")
-    n_steps: int = parameter(3, Interval(Integral, 1, None, closed="left"), affects="training")
+    n_steps: int = parameter(1, Interval(Integral, 1, None, closed="left"), affects="training")
     latent_weight: float = parameter(
         0.1, Interval(Real, 0, None, closed="left"), affects="training"
     )
     error = "squared"
+    lr = 5e-3
 
     def reconstruct(self, X):
         """The images as the network gives them back.

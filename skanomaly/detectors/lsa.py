@@ -166,6 +166,8 @@ class LSA(WholeImageDetector):
     density_width: int = parameter(8, Interval(Integral, 1, None, closed="left"))
     density_depth: int = parameter(2, Interval(Integral, 0, None, closed="left"))
 
+    lr = 5e-3
+
     _small_parameters = {"n_bins": 10, "density_width": 2}
 
     def reconstruct(self, X):

@@ -19,9 +19,20 @@ from skanomaly.metrics import pixel_roc_auc_score
 # The least of what a few more epochs must reach on drawn defects: image and pixel AUROC, for
 # every detector and for those of which it is something else.
 LEARNS = {"max_epochs": 10}, 0.8, 0.9
+# Of those that look at small images as a whole, and are for other things.
+WHOLE_IMAGES = {
+    "max_epochs": 10,
+    "lr": 1e-2,
+    "score_reduction": "max",
+    "smoothing": 4.0,
+    "standardize": "position",
+}
 LEARNING = {
+    "ARAE": (WHOLE_IMAGES, 0.85, 0.7),
+    "DeepSVDD": ({**WHOLE_IMAGES, "pretrain_epochs": 10}, 0.6, 0.55),
     "FastFlow": ({"max_epochs": 10, "n_steps": 4, "hidden_ratio": 1.0}, 0.9, 0.9),
     "HierarchicalFeatureAE": ({"max_epochs": 10}, 0.9, 0.9),
+    "LSA": (WHOLE_IMAGES, 0.8, 0.7),
     "LocalContrast": ({}, 0.7, 0.75),
     "MedianDifference": ({}, 0.7, 0.7),
     "PaDiM": ({"n_features": 100}, 0.9, 0.9),
