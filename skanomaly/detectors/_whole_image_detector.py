@@ -71,12 +71,9 @@ class ImageDecoder(nn.Module):
 
     def __init__(self, n_channels, sizes, channels, latent_dim, bias=True):
         super().__init__()
-        height, width = sizes[-1]
-        self.head = nn.Sequential(
-            nn.Linear(latent_dim, channels[-1] * height * width, bias=bias),
-            nn.Unflatten(1, (channels[-1], height, width)),
-        )
-        self.sizes = list(reversed(sizes[:-1]))
+        self.sizes = list(reversed(sizes))
+        height, width = self.sizes[0]
+        self.head = nn.Linear(latent_dim, channels[-1] * height * width, bias=bias)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.BatchNorm2d(i, affine=bias),
@@ -88,8 +85,8 @@ class ImageDecoder(nn.Module):
 
     def forward(self, z):
         """From latents (n, latent_dim) to images (n, C, h, w)."""
-        f = self.head(z)
-        for block, (height, width) in zip(self.blocks, self.sizes):
+        f = self.head(z).unflatten(1, (-1, *self.sizes[0]))
+        for block, (height, width) in zip(self.blocks, self.sizes[1:]):
             f = block(f)[:, :, :height, :width]
         return f.sigmoid()
 

@@ -99,6 +99,11 @@ class ARAE(ResidualDetector, WholeImageDetector):
         the paper's, whose mean is its score; the others look at single pixels' surroundings,
         which is better for defects of parts.
 
+    Attributes
+    ----------
+    min_image_size_ : int
+        Smallest height and width, in pixels, that can be scored.
+
     Notes
     -----
     With encoder e and decoder d, of an image x

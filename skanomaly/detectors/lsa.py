@@ -64,10 +64,17 @@ class AutoregressiveDensity(nn.Module):
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, z):
-        """Negative log-likelihood, (n,), of the bins that latents (n, d) are in."""
+        """Negative log-likelihood, (n,), of the bins that latents (n, d) are in.
+
+        What lies between the middles of two bins is of both by its distances, lest a rounding
+        make a score jump.
+        """
         log_p = self.layers(z).unflatten(1, (self.d, self.n_bins)).log_softmax(dim=2)
-        bins = (z.detach() * self.n_bins).long().clamp(0, self.n_bins - 1)
-        return -log_p.gather(2, bins[:, :, None]).sum(dim=(1, 2))
+        place = (z.detach()[:, :, None] * self.n_bins - 0.5).clamp(0, self.n_bins - 1)
+        lower = place.long().clamp(max=self.n_bins - 2)
+        return -torch.lerp(log_p.gather(2, lower), log_p.gather(2, lower + 1), place - lower).sum(
+            dim=(1, 2)
+        )
 
 
 class LatentAutoregression(nn.Module):
@@ -138,7 +145,8 @@ class LSA(WholeImageDetector):
 
     .. math:: \lVert x - g(z) \rVert^2 - \lambda \sum_i \log p(z_i | z_1, \ldots, z_{i-1}) ,
 
-    each p a histogram, in which the bin of z is no function that gradients follow. The paper's
+    each p a histogram; gradients do not follow which of its bins z is in. Between the middles
+    of two bins :math:`\log p` is interpolated, where the paper has that of one. The paper's
     score is the sum of both parts, each normalised by what normal images have. So is the map:
     its value at a pixel is the squared error there in these units, to which that of the whole
     image's :math:`-\log p` is added. Its mean is the score; *where* is told by the first

@@ -139,7 +139,7 @@ def test_adversary_makes_latents_harder_to_move():
     moved = {}
     for epsilon in (0.0, 0.1):
         detector = small(epsilon=epsilon, max_epochs=30).fit(X)
-        net = detector.net_.module_.eval()
+        net = detector.net_.module_.eval().requires_grad_(False)
         x = torch.from_numpy(X[:, None] / np.float32(255))
         torch.manual_seed(0)
         changed = AdversarialAE(net.encoder, net.decoder, 0.1, 5).perturbed(x)

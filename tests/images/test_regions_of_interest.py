@@ -107,7 +107,7 @@ def test_every_detector(name):
     images = RNG.integers(0, 256, (10, 64, 64), np.uint8)
     region = np.zeros((64, 64), bool)
     region[8:40, 10:50] = True
-    fitted = small(name, max_epochs=1).fit(images, roi=region)
+    fitted = small(name, max_epochs=1, score_reduction="max").fit(images, roi=region)
     found = fitted.detect(images, roi=region)
     inside = np.where(region, found.maps, -np.inf).max(axis=(1, 2))
     assert_allclose(found.scores, -inside)
