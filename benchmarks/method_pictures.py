@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from _common import fit
 from _panels import BLUE, GREY, RED, bricks, draw_rows, paper, plates, points
+from align import drawn_parts
 from matplotlib.ticker import FixedLocator, NullLocator
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -14,9 +15,11 @@ from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 
 import skanomaly
-from skanomaly.datasets import make_texture_defects
 from skanomaly.features import on_finest_grid
 from skanomaly.synthesis import DefectGenerator
+
+# What detectors of whole small images need to show defects.
+SMALL_DEFECTS = {"score_reduction": "max", "standardize": "position", "max_epochs": 300}
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images" / "methods"
 
@@ -297,10 +300,10 @@ def self_supervised_ae():
 
 
 def deep_svdd():
-    """Distances from the centre, of walls with and without defects."""
-    scene = bricks()
-    detector = fitted(skanomaly.DeepSVDD(random_state=0), scene)
-    good, bad = (-detector.score_samples(X) for X in (scene.validation, defective_walls()))
+    """Distances from the centre, of parts with and without defects."""
+    scene = plates(kind=1)
+    detector = fitted(skanomaly.DeepSVDD(random_state=0, **SMALL_DEFECTS), scene)
+    good, bad = (-detector.score_samples(X) for X in new_plates())
 
     def draw(ax):
         histograms(ax, good, bad)
@@ -311,8 +314,8 @@ def deep_svdd():
 
 def lsa():
     """What is given back, and both parts of the scores."""
-    scene = bricks()
-    detector = fitted(skanomaly.LSA(random_state=0), scene)
+    scene = plates(kind=1)
+    detector = fitted(skanomaly.LSA(random_state=0, **SMALL_DEFECTS), scene)
 
     def parts(X):
         with torch.inference_mode():
@@ -321,7 +324,7 @@ def lsa():
 
     def draw(ax):
         axes = "mean squared error", r"$-\log p(z)$"
-        points(ax, parts(scene.validation), parts(defective_walls()), axes)
+        points(ax, *map(parts, new_plates()), axes)
 
     made = np.squeeze(detector.reconstruct([scene.image])[0])
     yield detector, scene, {"reconstruction $g(z)$": made, "images": draw}
@@ -329,34 +332,35 @@ def lsa():
 
 def arae():
     """What the adversary changes, and what is given back."""
-    scene = bricks()
-    detector = fitted(skanomaly.ARAE(random_state=0), scene)
+    scene = plates(kind=1)
+    detector = fitted(skanomaly.ARAE(random_state=0, **SMALL_DEFECTS), scene)
     module = detector.net_.module_
     x = detector._open([scene.train[0]])[0][None]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        change = (module.perturbed(x) - x)[0, 0].numpy()
+        change = (module.perturbed(x) - x)[0].permute(1, 2, 0).numpy()
     module.eval()
     made = np.squeeze(detector.reconstruct([scene.image])[0])
     yield (
         detector,
         scene,
         {
-            "adversary's change": (0.5 + 10 * change).clip(0, 1),
+            "adversary's change": 0.5 + change / (2 * detector.epsilon),
             "given back": made,
             "$|d(e(x)) - x|$": difference(made, scene.image),
         },
     )
 
 
-def defective_walls():
-    test = make_texture_defects("brick", split="test", n_defective=30, n_normal=1, random_state=2)
-    return test.images[test.target == -1]
+def new_plates():
+    """Good ones, and those with defects."""
+    images = np.stack(drawn_parts(0).test.images)
+    return images[:30], images[30:]
 
 
 def seen(detector, scene):
     """The image at the size that a network for small ones sees."""
-    return detector._open([scene.image])[0][0].numpy()
+    return detector._open([scene.image])[0].permute(1, 2, 0).numpy()
 
 
 def histograms(ax, good, bad):

@@ -95,9 +95,10 @@ class ARAE(ResidualDetector, WholeImageDetector):
     latent_weight : float
         :math:`\gamma`, the loss's weight on the latent's change.
     error : {"mahalanobis", "squared", "ssim"}
-        From an image and its reconstruction to a map, see `ResidualDetector`. "squared" is
-        the paper's, whose mean is its score; the others look at single pixels' surroundings,
-        which is better for defects of parts.
+        How an image and its reconstruction are compared. "squared" is the paper's squared
+        difference, mean over channels; "ssim" one minus the structural similarity around a
+        pixel; "mahalanobis" how far the difference around a pixel is from those of training
+        images at that place.
 
     Attributes
     ----------
