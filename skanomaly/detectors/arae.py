@@ -118,6 +118,8 @@ class ARAE(ResidualDetector, WholeImageDetector):
     each averaged over its numbers, is minimised. The map is :math:`(x - d(e(x)))^2`, averaged
     over channels.
 
+    `fit` holds the training images at `image_size`, in a file if they exceed 4 GiB.
+
     References
     ----------
     .. [1] M. Salehi, A. Arya, B. Pajoum, M. Otoofi, A. Shaeiri, M. H. Rohban, H. R. Rabiee,

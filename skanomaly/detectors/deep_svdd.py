@@ -137,6 +137,8 @@ class DeepSVDD(WholeImageDetector):
     share, which may be negative. Its mean is the score but for resizing to an image that is
     no multiple of the features' grid.
 
+    `fit` holds the training images at `image_size`, in a file if they exceed 4 GiB.
+
     References
     ----------
     .. [1] L. Ruff, R. Vandermeulen, N. Görnitz, L. Deecke, S. A. Siddiqui, A. Binder,

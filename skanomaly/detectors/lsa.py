@@ -152,6 +152,8 @@ class LSA(WholeImageDetector):
     image's :math:`-\log p` is added. Its mean is the score; *where* is told by the first
     part alone.
 
+    `fit` holds the training images at `image_size`, in a file if they exceed 4 GiB.
+
     References
     ----------
     .. [1] D. Abati, A. Porrello, S. Calderara, R. Cucchiara, "Latent Space Autoregression for
