@@ -69,6 +69,9 @@ METHODS = {
         **OWN_SIZE,
     ),
     **TRAINED,
+    "DeepSVDD(normalize_contrast=False)": partial(
+        made, TRAINED["DeepSVDD"], normalize_contrast=False
+    ),
     **{
         f"{name} untrained": partial(untrained, partial(made, make, pretrain_epochs=1))
         for name, make in TRAINED.items()
@@ -153,7 +156,7 @@ def write_one_class(results):
             continue
         auc = spread(np.mean(list(of_classes.values()), axis=0))
         fit_s = f"{np.median([row['fit_s'] for row in rows]):.0f} s"
-        printed = dict(zip(DATA_SETS, PRINTED.get(name, ())))
+        printed = dict(zip(DATA_SETS, PRINTED.get(name.partition("(")[0], ())))
         if name == "HFR-AE" and backbone != "resnet18":
             printed = {}
         means.append([*key, *n_seeds, auc, printed.get(data_set, ""), fit_s])
