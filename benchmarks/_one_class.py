@@ -50,9 +50,9 @@ TRAINED = {
         **SMALL_NETS,
         latent_dim=16,
         density_weight=0.1,
-        train_batch_size=64,
-        max_epochs=12,
-        lr=1e-2,
+        train_batch_size=32,
+        max_epochs=30,
+        lr=5e-3,
     ),
     # At the data's own resolution but for the network's stride.
     "HFR-AE": partial(
