@@ -71,7 +71,8 @@ class AutoregressiveDensity(nn.Module):
         """
         log_p = self.layers(z).unflatten(1, (self.d, self.n_bins)).log_softmax(dim=2)
         place = (z.detach()[:, :, None] * self.n_bins - 0.5).clamp(0, self.n_bins - 1)
-        lower = place.long().clamp(max=self.n_bins - 2)
+        # Of a latent that is not finite neither is the likelihood, which the training reports.
+        lower = place.nan_to_num().long().clamp(max=self.n_bins - 2)
         return -torch.lerp(log_p.gather(2, lower), log_p.gather(2, lower + 1), place - lower).sum(
             dim=(1, 2)
         )

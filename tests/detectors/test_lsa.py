@@ -90,6 +90,11 @@ def test_likelihood_does_not_jump():
     assert model(z).diff().abs().max() < 0.02 * (model(z).max() - model(z).min())
 
 
+def test_a_latent_that_is_no_number_has_no_likelihood():
+    z = torch.tensor([[0.5, float("nan"), 0.5, 0.5], [0.5, 0.5, 0.5, 0.5]])
+    assert density()(z).isnan().tolist() == [True, False]
+
+
 def test_probabilities_of_all_latents_sum_to_one():
     model = density(d=3, n_bins=3)
     centers = (torch.arange(3) + 0.5) / 3
