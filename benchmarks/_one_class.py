@@ -41,7 +41,7 @@ PRINTED = {
 OWN_SIZE = {"image_size": None, "batch_size": 64}
 SMALL_NETS = {**OWN_SIZE, "channels": (8, 16)}
 TRAINED = {
-    "ARAE": partial(ARAE, **SMALL_NETS, latent_dim=16, train_batch_size=32, max_epochs=12, lr=5e-3),
+    "ARAE": partial(ARAE, **SMALL_NETS, latent_dim=16, train_batch_size=32, max_epochs=30, lr=5e-3),
     "DeepSVDD": partial(
         DeepSVDD, **SMALL_NETS, train_batch_size=64, pretrain_epochs=15, max_epochs=15
     ),
