@@ -33,8 +33,8 @@ from _common import (
     untrained,
     with_scores_by,
 )
+from _one_class import DATA_SETS, METHODS, run_one_class
 from sklearn.ensemble import IsolationForest
-from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from skanomaly import (
@@ -52,7 +52,6 @@ from skanomaly import (
     make_ensemble,
 )
 from skanomaly._holdout import hold_out
-from skanomaly.datasets import load_one_class
 from skanomaly.images import ImageDataset
 from skanomaly.metrics import pixel_average_precision_score
 from skanomaly.synthesis import DefectGenerator
@@ -209,26 +208,6 @@ averages neighbours as the paper does.
 Means over the categories are those of the detectors that were measured in all six, over the seeds
 that all have."""
 
-# Mean image AUROC over the classes that the paper prints (table 2; official test split).
-ONE_CLASS_PAPERS = {
-    ("HFR-AE", "mnist", "resnet18"): ".985",
-    ("HFR-AE", "fashion_mnist", "resnet18"): ".939",
-    ("HFR-AE", "cifar10", "resnet18"): ".577",
-}
-# At the data's own resolution but for the network's stride. Found on training images of three
-# classes of Fashion-MNIST (size 32, 64, 128; 5 and 20 epochs; 2 and 16 images a step).
-ONE_CLASS_SETTINGS = {
-    "image_size": 32,
-    "max_epochs": 5,
-    "train_batch_size": 16,
-    "batch_size": 64,
-}
-ONE_CLASS_NOTES = f"""One class is normal: trained on the official training images of that class,
-tested on the whole official test split, where all other classes are anomalous. Mean ± standard
-deviation over seeds. Settings other than the detector's defaults: {ONE_CLASS_SETTINGS}; they
-were chosen on the training split of Fashion-MNIST, and no test image was looked at. The paper
-prints the mean over the classes and states neither its resolution nor its epochs."""
-
 
 def run_mvtec(arguments):
     results = Results("accuracy")
@@ -336,75 +315,38 @@ what the filter leaves of the rest. Over all pixels; mean ± standard deviation 
     )
 
 
-def run_one_class(arguments):
-    results = Results("one_class")
-    jobs = [
-        (name, data_set, backbone, normal_class, seed)
-        for seed in arguments.seeds
-        for name in arguments.detectors
-        for data_set in arguments.one_class
-        for backbone in (
-            arguments.backbones if has_backbone(MEASURED[name].make) else [NO_BACKBONE]
-        )
-        for normal_class in range(10)
-        if f"{name}, {data_set}, {backbone}, {normal_class}, seed {seed}" not in results
-    ]
-    for name, data_set, backbone, normal_class, seed in tqdm(jobs):
-        root = arguments.one_class_data / data_set
-        train, test = (
-            load_one_class(data_set, normal_class, root, split=split) for split in ("train", "test")
-        )
-        chosen = backbones(arguments).get(backbone, {})
-        detector = made(MEASURED[name].make, **chosen, **ONE_CLASS_SETTINGS, random_state=seed)
-        fit_s = fit(detector, train.images)
-        results[f"{name}, {data_set}, {backbone}, {normal_class}, seed {seed}"] = {
-            "image AUROC": roc_auc_score(test.target, detector.score_samples(test.images)),
-            "fit_s": fit_s,
-        }
-    lines = []
-    for key, rows in grouped(results.rows, 3):
-        of_classes = {
-            k[3]: [row["image AUROC"] for row in of_class]
-            for k, of_class in grouped(results.rows, 4)
-            if k[:3] == key
-        }
-        lines += [[*key, c, len(auc), spread(auc), "", ""] for c, auc in of_classes.items()]
-        n_seeds = {len(auc) for auc in of_classes.values()}
-        if len(of_classes) == 10 and len(n_seeds) == 1:  # else no mean is comparable
-            means = np.mean(list(of_classes.values()), axis=0)
-            fit_s = f"{np.median([row['fit_s'] for row in rows]):.0f} s"
-            paper = ONE_CLASS_PAPERS.get(key, "")
-            lines.append([*key, "mean", *n_seeds, spread(means), fit_s, paper])
-    results.write_table(
-        "One class against the others",
-        "python benchmarks/accuracy.py --one-class mnist fashion_mnist --backbones resnet18",
-        ONE_CLASS_NOTES,
-        ["detector", "data", "backbone", "normal", "seeds", "image AUROC", "median fit", "paper"],
-        lines,
-    )
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     run_arguments(parser, seeds=range(3))
     parser.set_defaults(backbones=list(BACKBONES))
     parser.add_argument(
-        "--detectors", nargs="+", choices=MEASURED, default=[*DETECTORS, *COMPOSITES]
+        "--detectors",
+        nargs="+",
+        metavar="NAME",
+        help=f"of categories: {', '.join(MEASURED)}; of one class: {', '.join(METHODS)}",
     )
     parser.add_argument("--max-epochs", type=int, help="the default's unless given")
     parser.add_argument(
         "--one-class",
         nargs="+",
-        choices=["mnist", "fashion_mnist", "cifar10"],
+        choices=DATA_SETS,
         help="classification data sets to run instead of categories",
     )
     parser.add_argument(
         "--one-class-data", type=Path, help="folder of their folders; by default beside --data"
     )
+    parser.add_argument("--max-train", type=int, help="most images of a class to learn from")
+    parser.add_argument("--max-test", type=int, help="most images of the test split to score")
     arguments = parser.parse_args()
     if arguments.one_class_data is None:
         arguments.one_class_data = arguments.data.parent
-    run = run_one_class if arguments.one_class else run_mvtec
+    run, known, chosen = run_mvtec, MEASURED, [*DETECTORS, *COMPOSITES]
+    if arguments.one_class:
+        run, known, chosen = run_one_class, METHODS, [*METHODS]
+    arguments.detectors = arguments.detectors or chosen
+    unknown = [name for name in arguments.detectors if name not in known]
+    if unknown:
+        parser.error(f"--detectors: {unknown[0]!r} is none of {', '.join(known)}")
     run(arguments)
 
 

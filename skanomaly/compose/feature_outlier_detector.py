@@ -78,6 +78,12 @@ class FeatureOutlierDetector(MetaEstimatorMixin, CachedFeatureDetector):
     How long that takes is the estimator's: a `OneClassSVM` or `LocalOutlierFactor`
     compares each row with thousands that it has kept.
 
+    On whole images of pixels (``backbone=None``, ``level="image"``), with ``image_size=None``
+    for small ones as they are, a `OneClassSVM` is the baseline of papers on one-class
+    classification. Choose its ``nu`` by the share of training images that may be bad, its
+    ``gamma`` by training images and others that are no test images, or leave it at "scale":
+    chosen by the labels of test images it is no baseline.
+
     Such a detector can be neither saved by `skanomaly.save` nor exported to ONNX, as its
     estimator may be anything: keep it by `joblib.dump`, and load such files only from
     those you trust, as loading runs whatever code is in them.

@@ -103,3 +103,61 @@ def test_planted(kind, start):
     scores = np.zeros(20)
     scores[[changed[0], next(i for i in range(20) if i not in changed)]] = -1
     assert planted.precision(scores) == 0.5
+
+
+def test_methods_of_one_class_take_their_parameters_and_images_as_they_are(start):
+    module = start("_one_class")
+    for name, make in module.METHODS.items():
+        detector = module.made(make, random_state=3)
+        detector._validate_params()
+        assert detector.random_state == 3
+        assert (detector.image_size is None) == (not name.startswith("HFR-AE"))
+    assert set(module.PRINTED) - {"MKD"} <= set(module.METHODS)
+
+
+def test_untrained_are_the_same_but_for_their_training(start):
+    module = start("_one_class")
+    for name, make in module.TRAINED.items():
+        trained, untrained = make().get_params(), module.METHODS[f"{name} untrained"]().get_params()
+        differing = {key for key in trained if trained[key] != untrained[key]}
+        assert differing <= {"lr", "max_epochs", "pretrain_epochs"}
+        assert untrained["lr"] == 1e-30
+
+
+def test_one_class_draws_the_same_test_images_for_every_class(start, monkeypatch):
+    module = start("_one_class")
+    classes = np.repeat(np.arange(10), 30)
+
+    def load(data_set, normal, root, split):
+        chosen = classes == normal if split == "train" else np.ones(300, bool)
+        target = np.where(classes[chosen] == normal, 1, -1)
+        return Bunch(images=np.arange(300)[chosen], target=target)
+
+    monkeypatch.setattr(module, "load_one_class", load)
+    train, target = module.images_of("mnist", 3, "root", "train", 20, 0)
+    assert set(train) <= set(range(90, 120))
+    assert len(set(train)) == 20
+    assert (target == 1).all()
+    tests = [module.images_of("mnist", c, "root", "test", 100, 0) for c in (3, 4)]
+    assert len(set(tests[0][0])) == 100
+    assert np.array_equal(tests[0][0], tests[1][0])
+    assert np.array_equal(tests[0][1] == 1, classes[tests[0][0]] == 3)
+    other_seed, _ = module.images_of("mnist", 3, "root", "test", 100, 1)
+    assert not np.array_equal(other_seed, tests[0][0])
+    everything, _ = module.images_of("mnist", 3, "root", "test", None, 0)
+    assert len(everything) == 300
+
+
+def test_one_class_means_are_of_ten_classes(start):
+    module = start("_one_class")
+    rows = {f"LSA, mnist, none, 20 / 20, {c}, seed 0": c / 10 for c in range(10)}
+    rows |= {f"ARAE, mnist, none, 20 / 20, {c}, seed 0": 0.5 for c in range(9)}
+    results = argparse.Namespace(
+        rows={key: {"image AUROC": auc, "fit_s": 3.2} for key, auc in rows.items()},
+        write_tables=lambda title, command, notes, tables: written.update(tables),
+    )
+    written = {}
+    module.write_one_class(results)
+    (_, means), (_, classes) = written.values()
+    assert means == [["LSA", "mnist", "none", "20 / 20", 1, "0.450 ± 0.000", ".975", "3 s"]]
+    assert len(classes) == 19

@@ -20,7 +20,16 @@ from skanomaly.metrics import pixel_roc_auc_score
 # every detector and for those of which it is something else.
 LEARNS = {"max_epochs": 10}, 0.8, 0.9
 OF_SQUARES = {"patch_size": 32, "stride": 16}
+# Of those that look at small images as a whole, and are for other things.
+WHOLE_IMAGES = {
+    "max_epochs": 10,
+    "lr": 1e-2,
+    "score_reduction": "max",
+    "smoothing": 4.0,
+    "standardize": "position",
+}
 LEARNING = {
+    "ARAE": (WHOLE_IMAGES, 0.85, 0.7),
     # What attention is unusual in is seen, but a good wall's is as unusual somewhere.
     "CAVGA": ({"max_epochs": 60, "lr": 2e-3, **OF_SQUARES}, 0.55, 0.6),
     "ConvAE": (
@@ -28,8 +37,10 @@ LEARNING = {
         0.75,
         0.85,
     ),
+    "DeepSVDD": ({**WHOLE_IMAGES, "pretrain_epochs": 10}, 0.6, 0.55),
     "FastFlow": ({"max_epochs": 10, "n_steps": 4, "hidden_ratio": 1.0}, 0.9, 0.9),
     "HierarchicalFeatureAE": ({"max_epochs": 10}, 0.9, 0.9),
+    "LSA": (WHOLE_IMAGES, 0.8, 0.7),
     "LocalContrast": ({}, 0.7, 0.75),
     "MKD": ({"max_epochs": 50}, 0.9, 0.85),
     "MedianDifference": ({}, 0.7, 0.7),
