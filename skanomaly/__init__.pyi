@@ -25,6 +25,84 @@ from .regions import find_regions as find_regions
 
 __version__: str = ...
 
+class ARAE(BaseImageDetector):
+    """Detect anomalies as what an auto-encoder, trained against an adversary, does not give back."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float | str
+    score_reduction: str | float
+    standardize: str | None
+    false_alarm_rate: float
+    validation_fraction: float
+    cv: int | None
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    max_epochs: int
+    lr: float
+    lr_schedule: str
+    train_batch_size: int
+    callbacks: list[Callable] | None
+    checkpoint: str | os.PathLike | None
+    verbose: int
+    channels: tuple[int, ...]
+    latent_dim: int
+    error: str
+    epsilon: float
+    n_steps: int
+    latent_weight: float
+    min_image_size_: Any
+    residual_distance_: Any
+    required_size_: Any
+    net_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    is_provisional_: Any
+    map_mean_: Any
+    map_deviation_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    n_defects_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 32,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float | str = 'auto',
+        score_reduction: str | float = 'mean',
+        standardize: str | None = None,
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        cv: int | None = None,
+        batch_size: int = 64,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        max_epochs: int = 100,
+        lr: float = 0.005,
+        lr_schedule: str = 'cosine',
+        train_batch_size: int = 16,
+        callbacks: list[Callable] | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        verbose: int = 0,
+        channels: tuple[int, ...] = (16, 32),
+        latent_dim: int = 32,
+        error: str = 'squared',
+        epsilon: float = 0.05,
+        n_steps: int = 1,
+        latent_weight: float = 0.1,
+    ) -> None: ...
+    def reconstruct(
+        self,
+        X,
+    ): ...
+
 class CAVGA(BaseImageDetector):
     """Detect defects as what the attention of an auto-encoder of good images leaves out."""
 
@@ -182,6 +260,80 @@ class ConvAE(BaseImageDetector):
         self,
         X,
     ): ...
+
+class DeepSVDD(BaseImageDetector):
+    """Detect anomalies as images that a network does not bring near to a centre."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float | str
+    score_reduction: str | float
+    standardize: str | None
+    false_alarm_rate: float
+    validation_fraction: float
+    cv: int | None
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    max_epochs: int
+    lr: float
+    lr_schedule: str
+    train_batch_size: int
+    callbacks: list[Callable] | None
+    checkpoint: str | os.PathLike | None
+    verbose: int
+    channels: tuple[int, ...]
+    latent_dim: int
+    nu: float | None
+    normalize_contrast: bool
+    pretrain_epochs: int
+    weight_decay: float
+    center_: Any
+    mean_features_: Any
+    required_size_: Any
+    net_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    is_provisional_: Any
+    map_mean_: Any
+    map_deviation_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    n_defects_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 32,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float | str = 'auto',
+        score_reduction: str | float = 'mean',
+        standardize: str | None = None,
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        cv: int | None = None,
+        batch_size: int = 64,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        max_epochs: int = 50,
+        lr: float = 0.001,
+        lr_schedule: str = 'cosine',
+        train_batch_size: int = 16,
+        callbacks: list[Callable] | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        verbose: int = 0,
+        channels: tuple[int, ...] = (16, 32),
+        latent_dim: int = 32,
+        nu: float | None = None,
+        normalize_contrast: bool = True,
+        pretrain_epochs: int = 50,
+        weight_decay: float = 5e-07,
+    ) -> None: ...
 
 class FastFlow(BaseImageDetector):
     """Detect defects as features that are unlikely under a normalising flow."""
@@ -402,6 +554,83 @@ class LocalContrast(BaseImageDetector):
         y=None,
         *,
         roi=None,
+    ): ...
+
+class LSA(BaseImageDetector):
+    """Detect anomalies as images that are given back badly, or whose latents are unlikely."""
+
+    image_size: int | tuple[int, int] | None
+    value_range: tuple[float, float] | None
+    smoothing: float | str
+    score_reduction: str | float
+    standardize: str | None
+    false_alarm_rate: float
+    validation_fraction: float
+    cv: int | None
+    batch_size: int
+    device: str | torch.device
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+    max_epochs: int
+    lr: float
+    lr_schedule: str
+    train_batch_size: int
+    callbacks: list[Callable] | None
+    checkpoint: str | os.PathLike | None
+    verbose: int
+    channels: tuple[int, ...]
+    latent_dim: int
+    n_bins: int
+    density_weight: float
+    density_width: int
+    density_depth: int
+    units_: Any
+    required_size_: Any
+    net_: Any
+    offset_: Any
+    validation_scores_: Any
+    validation_maxima_: Any
+    map_threshold_: Any
+    is_provisional_: Any
+    map_mean_: Any
+    map_deviation_: Any
+    n_channels_in_: Any
+    n_left_out_: Any
+    n_defects_: Any
+    fitted_parameters_: Any
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int] | None = 32,
+        value_range: tuple[float, float] | None = None,
+        smoothing: float | str = 'auto',
+        score_reduction: str | float = 'mean',
+        standardize: str | None = None,
+        false_alarm_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        cv: int | None = None,
+        batch_size: int = 64,
+        device: str | torch.device = 'auto',
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        max_epochs: int = 100,
+        lr: float = 0.005,
+        lr_schedule: str = 'cosine',
+        train_batch_size: int = 16,
+        callbacks: list[Callable] | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        verbose: int = 0,
+        channels: tuple[int, ...] = (16, 32),
+        latent_dim: int = 32,
+        n_bins: int = 100,
+        density_weight: float = 1.0,
+        density_width: int = 8,
+        density_depth: int = 2,
+    ) -> None: ...
+    def reconstruct(
+        self,
+        X,
     ): ...
 
 class MedianDifference(BaseImageDetector):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import skanomaly
-from skanomaly import ImageFiles, LocalContrast, OnnxDetector, PatchAE, export_onnx
+from skanomaly import ImageFiles, LocalContrast, OnnxDetector, PatchAE, export_onnx, save
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"(<!-- needs .*? -->\n+)?```python\n(.*?)```", re.DOTALL)
@@ -43,6 +43,7 @@ def names(textures, tmp_path, monkeypatch):
             Image.fromarray(image).save(f"{folder}/{i}.png")
     detector = LocalContrast(image_size=64).fit(train.images)
     export_onnx(detector, "bottle.onnx", train.images)
+    save(detector, "model.skanomaly")
     monkeypatch.setattr(skanomaly, "make_ensemble", lambda random_state: detector)
     monkeypatch.setattr(PatchAE, "fit", lambda self, images: self._validate_params())
     light = SimpleNamespace(ImageFiles=ImageFiles, OnnxDetector=OnnxDetector)
@@ -69,5 +70,5 @@ def test_it_runs(page, needs, code, names, earlier):
 
 def test_few_need_what_is_not_here():
     needing = [(param.values[0], param.values[1]) for param in BLOCKS if param.values[1]]
-    assert [page for page, _ in needing] == ["deployment"]
+    assert [page for page, _ in needing] == ["deployment", *["large-sets"] * 3]
     assert "mlflow" in needing[0][1]
