@@ -98,15 +98,15 @@ tested on images of the official test split, where all other classes are anomalo
 with the seed, at most as many as the column "images" says, the same test images for every class.
 "all" are all of both splits. Mean ± standard deviation over seeds.
 
-Images are of their own size, but for HFR-AE's and MKD's, which are resized to 32x32. Settings that are not
-the detector's defaults are in benchmarks/_one_class.py. They are the same for all three data
-sets. Those of ARAE, DeepSVDD, LSA, OC-SVM and HFR-AE were chosen on training images: those of other
-classes in the training split stood for anomalies, and no test image was looked at; those of the
-other methods were not searched. "Untrained" is the same detector after one epoch at a
-rate at which no weight moves: what the network's random weights, its norms' statistics, centres
-and units give. MKD's printed figures are of a VGG-16, whose weights could not be had; ours is of the
-network that is named. What is printed is arXiv 2405.09148's table 2, the mean over the classes, from all
-images.
+Images are of their own size, but for HFR-AE's and MKD's, which are resized to 32x32. Settings
+that are not the detector's defaults are in benchmarks/_one_class.py. They are the same for all
+three data sets. Those of ARAE, DeepSVDD, LSA, OC-SVM and HFR-AE were chosen on training images:
+those of other classes in the training split stood for anomalies, and no test image was looked at;
+those of the other methods were not searched. "Untrained" is the same detector after one epoch at
+a rate at which no weight moves: what the network's random weights, its norms' statistics, centres
+and units give. MKD's printed figures are of a VGG-16, whose weights could not be had; ours is of
+the network that is named. What is printed is arXiv 2405.09148's table 2, the mean over the
+classes, from all images.
 
 CIFAR-10's files were written from JPEG copies of its images, so that pixels differ a little from
 the official ones."""
