@@ -133,10 +133,11 @@ class MarkedImages:
         Parameters
         ----------
         grid : (int, int)
+            h and w.
 
         Returns
         -------
-        tensor, shape (n, *grid), float32
+        tensor, shape (n, h, w), float32
             1 where one does, else 0; -1 everywhere where that is not known.
         """
         import torch
