@@ -8,6 +8,7 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 #: Files below ``skanomaly/``; those beside this one under ``skanomaly_runtime/`` are its own.
 SHARED = (
     "_process.py",
+    "_validation.py",
     "_version.py",
     "exceptions.py",
     "images/*.py",

@@ -86,6 +86,9 @@ class VAEGrad(AutoencoderDetector):
     the absolute value, as the paper has it, unmoved pixels would tremble about :math:`x_0` by
     :math:`w \lambda`.
 
+    The gradient jumps where a leaky ReLU bends. So roundings, which differ with the number of
+    threads and the machine, may change a map by some hundredths of its range.
+
     References
     ----------
     .. [1] D. Dehaene, O. Frigo, S. Combrexelle, P. Eline, "Iterative energy-based

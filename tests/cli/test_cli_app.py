@@ -117,6 +117,7 @@ def test_completion_of_commands_and_detectors():
     assert completed("skanomaly ev", 1) == ["evaluate"]
     assert completed("skanomaly fit --detector Patch", 3) == [
         *("PatchAE", "PatchCore", "PatchLatentSVM", "PatchReconstruction", "PatchRestoration"),
+        "PatchSVDD",
     ]
 
 

@@ -23,7 +23,16 @@ ROOT = Path(__file__).parents[2]
 RUNTIME = ROOT / "runtime"
 # What is imported as the distribution is, and what only where it is needed and may be missing.
 NEEDED = {"numpy", "PIL"}
-WHERE_NEEDED = {"google", "onnx", "onnxruntime", "imagecodecs", "joblib", "scipy", "sklearn"}
+WHERE_NEEDED = {
+    "fsspec",
+    "google",
+    "onnx",
+    "onnxruntime",
+    "imagecodecs",
+    "joblib",
+    "scipy",
+    "sklearn",
+}
 WHERE_NEEDED |= {"tifffile", "torch"}
 NOT_THERE = ["torch", "sklearn", "scipy", "skimage", "onnx", "joblib", "tifffile", "skanomaly"]
 
