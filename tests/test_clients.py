@@ -125,7 +125,9 @@ def test_joblib(detector, backend, bunch):
         scores = cross_validate(
             detector, X, bunch.target, scoring="roc_auc", cv=NormalKFold(2), error_score="raise"
         )
-    assert_allclose(np.concatenate(parts), fitted.score_samples(X), rtol=1e-3)
+    expected = fitted.score_samples(X)
+    atol = 1e-4 * np.ptp(expected)  # a score that is the sum of two may be next to zero
+    assert_allclose(np.concatenate(parts), expected, rtol=1e-3, atol=atol)
     assert np.isfinite(scores["test_score"]).all()
 
 

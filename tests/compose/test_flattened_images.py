@@ -166,11 +166,18 @@ def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
 
 
+def _of(estimator):
+    if type(estimator.detector).__name__ != "PatchSVDD":
+        return {}
+    reason = "images of a few numbers have no patches in which a direction could be learnt"
+    return dict.fromkeys(("check_outliers_train", "check_outliers_fit_predict"), reason)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:rows of:UserWarning")
 @parametrize_with_checks(
     [FlattenedImages(small(name)) for name in DETECTORS],
-    expected_failed_checks=lambda _: EXPECTED_FAILED_CHECKS,
+    expected_failed_checks=lambda estimator: EXPECTED_FAILED_CHECKS | _of(estimator),
 )
 def test_scikit_learns_own_checks_on_every_detector(estimator, check):
     check(estimator)
