@@ -10,6 +10,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_allclose
 from PIL import Image
 from scipy.interpolate import RegularGridInterpolator
 from torch import nn
@@ -112,6 +113,13 @@ def small_detector(**parameters):
 def fitted(textures):
     """A detector fitted on `textures`; tests must not change it."""
     return small_detector().fit(textures[0].images)
+
+
+def assert_same_scores(found, expected, rtol):
+    """To a share of each, or of the largest where there are both signs, and so some next to 0."""
+    of_both_signs = expected.min() < 0 < expected.max()
+    atol = rtol * np.abs(expected).max() if of_both_signs else 0
+    assert_allclose(found, expected, rtol=rtol, atol=atol)
 
 
 def split_of(detector, n_images):

@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import DETECTORS, DistanceToMean, small
+from conftest import DETECTORS, DistanceToMean, assert_same_scores, small
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from sklearn.base import BaseEstimator, clone, is_outlier_detector
@@ -59,8 +59,7 @@ def exported(tmp_path_factory):
 
 def assert_same(served, detector, X, rtol=1e-4, roi=None):
     found, expected = served.detect(X, roi=roi), detector.detect(X, roi=roi)
-    largest = np.abs(expected.scores).max()  # as those of others may be next to 0
-    assert_allclose(found.scores, expected.scores, rtol=rtol, atol=rtol * largest)
+    assert_same_scores(found.scores, expected.scores, rtol)
     assert_array_equal(found.labels, expected.labels)
     for a, b in zip(found.maps, expected.maps, strict=True):
         assert a.shape == b.shape

@@ -87,7 +87,7 @@ def test_the_energy_falls(textures):
     for n_steps in (1, 2, 4, 8):
         detector.n_steps = n_steps
         with torch.inference_mode():
-            found.append(energies(detector._restored(x_0).clone()))
+            found.append(energies(detector._restored(x_0).float().clone()))
     assert all((b < a).all() for a, b in pairwise(found))
 
 
@@ -141,6 +141,21 @@ def test_scoring_leaves_no_gradients(fitted, textures):
         weights.grad = None
     fitted.transform(textures[1].images[:2])
     assert all(weights.grad is None for weights in fitted.net_.module_.parameters())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_neither_the_batch_nor_threads_decide_on_which_side_of_a_bend_a_gradient_is(seed, textures):
+    X = textures[0].images[:14]
+    detector = small("VAEGrad", max_epochs=1, random_state=seed).fit(X[:10])
+    maps, n_threads = detector.transform(X), torch.get_num_threads()
+    one_by_one = np.concatenate([detector.transform(x[None]) for x in X])
+    try:
+        torch.set_num_threads(n_threads % 2 + 1)
+        by_others = detector.transform(X)
+    finally:
+        torch.set_num_threads(n_threads)
+    for found in (one_by_one, by_others):
+        assert_allclose(found, maps, rtol=0, atol=1e-6 * np.ptp(maps))
 
 
 def test_it_works_in_an_ensemble(textures):
