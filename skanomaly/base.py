@@ -15,7 +15,7 @@ from ._judging import JudgesByNormals
 from ._modules import fitted_modules, place
 from ._parameters import parameter
 from ._sklearn import Interval, Numbers, StrOptions
-from .images import ImageDataset, Regions, resized
+from .images import ImageDataset, Regions, resized, stack
 from .maps import SCORE_REDUCTIONS, assemble_maps_by_size, reduce_maps
 
 
@@ -219,6 +219,12 @@ class BaseImageDetector(HoldsOut, JudgesByNormals, ImageDetector):
     def _own_maps(self, pixels):
         """A batch's maps, of the method's own resolution, in the units that are asked for."""
         return self._in_units(self._combined(self._compute_maps(pixels)))
+
+    def _made_of(self, X, process):
+        """What `process` makes of a batch of images, each of its own size, see `stack`."""
+        now = self._as_it_is("maps")
+        images = now._open(X)
+        return stack(now._images_through(process, images), len(images))
 
     def _images_through(self, process, images):
         """Yield what `process` makes of each image, (H, W, C) or (H, W), of the image's own size.

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import Dataset
 
 from .._parameters import parameter
 from .._sklearn import Interval
-from ..images import stack
+from ._crops import CropDataset
 from ._residual_detector import MIN_SIZE
 from ._trained_detector import TrainedDetector
 
@@ -183,40 +182,14 @@ def initialized(module):
     return module.to(memory_format=torch.channels_last)
 
 
-class ImageCrops(Dataset):
-    """Whole images, or a random square of each.
-
-    Parameters
-    ----------
-    images : ImageDataset
-    crop_size : int or None
-        Side of the squares; None takes images whole.
-    fixed : bool, default=False
-        Give the same squares every time, to compare epochs by. Otherwise they follow PyTorch's
-        random state.
-    n_jobs : int or None, default=None
-        Threads that read images, once if they fit into memory.
-    """
-
-    def __init__(self, images, crop_size, *, fixed=False, n_jobs=None):
-        self.images, self.digest = images.in_memory(n_jobs=n_jobs), images.digest
-        self.crop_size, self.fixed = crop_size, fixed
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, i):
-        x, p = self.images[int(i)], self.crop_size
-        if p is None:
-            return x
-        generator = torch.Generator().manual_seed(int(i)) if self.fixed else None
-        top, left = (int(torch.randint(n - p + 1, (), generator=generator)) for n in x.shape[1:])
-        return x[:, top : top + p, left : left + p]
+class ImageCrops(CropDataset):
+    """Whole images, or a random square of each, as (input, target) with target = input."""
 
     @staticmethod
-    def collate(crops):
-        """A batch as skorch's (input, target)."""
-        x = torch.stack(crops).contiguous(memory_format=torch.channels_last)
+    def collate(batch):
+        """A batch as skorch's pair."""
+        crops, _ = batch
+        x = crops.contiguous(memory_format=torch.channels_last)
         return x, x
 
 
@@ -310,13 +283,6 @@ class AutoencoderDetector(TrainedDetector):
             )
         self._need_size(self.patch_size, images, validation)
         return self.patch_size, self.patch_size
-
-    def _made_of(self, X, process):
-        """What `process` makes of a batch of images, patch by patch, each of its own size."""
-        now = self._as_it_is("maps")
-        images = now._open(X)
-        made = now._images_through(lambda pixels: now._over_patches(process, pixels), images)
-        return stack(made, len(images))
 
     def _compute_maps(self, pixels):
         return self._over_patches(lambda x: self._patch_maps(x)[:, None], pixels)[:, 0]

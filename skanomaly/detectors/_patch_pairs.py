@@ -1,4 +1,4 @@
-"""Pairs of patches to learn codes from, the images they are of, and maps of what patches score."""
+"""Pairs of patches to learn codes from, and maps of what patches score."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from itertools import product
 
 import torch
 import torch.nn.functional as F
-from torch.utils.data import Dataset
 
 # Pixels between neighbouring codes, which is the stride of the first convolution.
 STEP = 2
@@ -44,48 +43,6 @@ def draw_pairs(grid, patch_size, n_pairs, generator):
     shift = steps[directions] * torch.minimum(away, n - 1)
     one = integers(n - shift.abs()) + (-shift).clamp(min=0)
     return torch.stack([first, near, one, one + shift], dim=1), directions
-
-
-class CropDataset(Dataset):
-    """A random square of each image, or all of a smaller one, with a seed of what is drawn on it.
-
-    Parameters
-    ----------
-    images : ImageDataset
-    crop_size : int
-    fixed : bool, default=False
-        Give the same ones every time, to compare epochs by. Otherwise they follow PyTorch's
-        random state.
-    n_jobs : int or None, default=None
-        Threads that read images, once if they fit into memory.
-    """
-
-    def __init__(self, images, crop_size, *, fixed=False, n_jobs=None):
-        self.images, self.digest = images.in_memory(n_jobs=n_jobs), images.digest
-        self.crop_size, self.fixed = crop_size, fixed
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitems__(self, indices):
-        """The batch (crops (n, C, h, w), seeds (n,))."""
-        seeds = indices if self.fixed else torch.randint(2**62, (len(indices),)).tolist()
-        images = [self.images[int(i)] for i in indices]
-        size = [min(self.crop_size, *(x.shape[k] for x in images)) for k in (1, 2)]
-        crops = []
-        for x, seed in zip(images, seeds):
-            generator = torch.Generator().manual_seed(int(seed))
-            top, left = (
-                int(torch.randint(n - side + 1, (), generator=generator))
-                for n, side in zip(x.shape[1:], size)
-            )
-            crops.append(x[:, top : top + size[0], left : left + size[1]])
-        return torch.stack(crops), torch.tensor(seeds)
-
-    @staticmethod
-    def collate(batch):
-        """What `__getitems__` has put together already."""
-        return batch
 
 
 def spread(scores, patch_size, stride, size):

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 
 from .._parameters import parameter
 from .._sklearn import StrOptions
-from ..images import stack
 from ..maps import SSIM_WINDOW, structural_similarity
 from ._residuals import ResidualDistance
 from ._trained_detector import TrainedDetector
@@ -47,12 +46,6 @@ class ResidualDetector(TrainedDetector):
 
     def _residuals(self, pixels):
         return self._version(pixels) - pixels
-
-    def _versions(self, X):
-        """What the network makes of a batch of images, each of its own size."""
-        now = self._as_it_is("maps")
-        images = now._open(X)
-        return stack(now._images_through(now._version, images), len(images))
 
     def _learn_residuals(self, images):
         """Learn what residuals are normal, once the network is trained."""

@@ -10,6 +10,7 @@ from torch import nn
 
 from .._parameters import parameter
 from .._sklearn import Interval
+from ._reconstruction import Reconstructs
 from ._residual_detector import MIN_SIZE, ResidualDetector
 from ._whole_image_detector import WholeImageDetector, WholeImages
 
@@ -77,7 +78,7 @@ class RobustLoss(nn.Module):
         return F.mse_loss(y, x) + self.latent_weight * F.mse_loss(z_adv, z)
 
 
-class ARAE(ResidualDetector, WholeImageDetector):
+class ARAE(Reconstructs, ResidualDetector, WholeImageDetector):
     r"""Detect anomalies as what an auto-encoder, trained against an adversary, does not give back.
 
     While it is trained, each image is changed by a little, such that its latent changes
@@ -143,22 +144,6 @@ class ARAE(ResidualDetector, WholeImageDetector):
     )
     error = "squared"
     lr = 5e-3
-
-    def reconstruct(self, X):
-        """The images as the network gives them back.
-
-        Parameters
-        ----------
-        X : batch of images
-            As for `fit`.
-
-        Returns
-        -------
-        ndarray, shape (n, H, W, C), or (n, H, W) for one channel, float32
-            In [0, 1], of each image's own size. If the images differ in size, an
-            object array (n,) of such images.
-        """
-        return self._versions(X)
 
     def _fit_images(self, images, validation):
         self._need_size(MIN_SIZE, images, validation)

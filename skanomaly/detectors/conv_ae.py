@@ -8,6 +8,7 @@ from .._parameters import parameter
 from .._sklearn import StrOptions
 from ..maps import structural_similarity
 from ._convolutional_autoencoder import AutoencoderDetector, ConvAutoencoder
+from ._reconstruction import Reconstructs
 from ._residual_detector import dissimilarity
 
 
@@ -19,7 +20,7 @@ class SimilarityLoss(nn.Module):
         return 1 - structural_similarity(x, y).mean()
 
 
-class ConvAE(AutoencoderDetector):
+class ConvAE(Reconstructs, AutoencoderDetector):
     r"""Detect defects as what an auto-encoder with a narrow latent fails to reconstruct.
 
     Convolutions with strides squeeze an image, or a large patch of it, through a vector of
@@ -73,21 +74,8 @@ class ConvAE(AutoencoderDetector):
 
     loss: str = parameter("ssim", StrOptions({"l2", "ssim"}))
 
-    def reconstruct(self, X):
-        """The images as the network gives them back.
-
-        Parameters
-        ----------
-        X : batch of images
-            As for `fit`.
-
-        Returns
-        -------
-        ndarray, shape (n, H, W, C), or (n, H, W) for one channel, float32
-            In [0, 1], of each image's own size; of patches that overlap, the mean. If the
-            images differ in size, an object array (n,) of such images.
-        """
-        return self._made_of(X, lambda x: self.net_.module_(x))
+    def _version(self, pixels):
+        return self._over_patches(self.net_.module_, pixels)
 
     def _module(self, n_channels, size):
         return ConvAutoencoder(n_channels, size, self.width, self.latent_dim)

@@ -11,7 +11,7 @@ from torch import nn
 
 from .._parameters import parameter
 from .._sklearn import Interval
-from ..images import stack
+from ._reconstruction import Reconstructs
 from ._whole_image_detector import WholeImageDetector, WholeImages
 
 
@@ -115,7 +115,7 @@ class SurpriseLoss(nn.Module):
         return (y - x).square().sum(dim=(1, 2, 3)).mean() + self.density_weight * nll.mean()
 
 
-class LSA(WholeImageDetector):
+class LSA(Reconstructs, WholeImageDetector):
     r"""Detect anomalies as images that are given back badly, or whose latents are unlikely.
 
     An auto-encoder is trained together with the density of its latents, coordinate after
@@ -181,24 +181,8 @@ class LSA(WholeImageDetector):
 
     _small_parameters = {"n_bins": 10, "density_width": 2}
 
-    def reconstruct(self, X):
-        """The images as the network gives them back.
-
-        Parameters
-        ----------
-        X : batch of images
-            As for `fit`.
-
-        Returns
-        -------
-        ndarray, shape (n, H, W, C), or (n, H, W) for one channel, float32
-            In [0, 1], of each image's own size. If the images differ in size, an
-            object array (n,) of such images.
-        """
-        now = self._as_it_is("maps")
-        images = now._open(X)
-        made = now._images_through(lambda pixels: now.net_.module_(pixels)[0], images)
-        return stack(made, len(images))
+    def _version(self, pixels):
+        return self.net_.module_(pixels)[0]
 
     def _fit_images(self, images, validation):
         data, size = self._open_whole(images, validation)

@@ -86,7 +86,7 @@ class PatchReconstruction(PatchResidualDetector):
             In [0, 1], of each image's own size; a pixel as `aggregation` says. If the
             images differ in size, an object array (n,) of such images.
         """
-        return self._versions(X)
+        return self._made_of(X, self._version)
 
     def _fit_images(self, images, validation):
         module = self._make_autoencoder(images.n_channels)

@@ -208,7 +208,7 @@ class PatchRestoration(PatchResidualDetector):
             In [0, 1], of each image's own size. If the images differ in size, an
             object array (n,) of such images.
         """
-        return self._versions(X)
+        return self._made_of(X, self._version)
 
     def _fit_images(self, images, validation):
         autoencoder = self._make_autoencoder(images.n_channels)

@@ -11,7 +11,8 @@ from torch import nn
 from .._parameters import parameter
 from .._sklearn import Interval
 from ..features import PatchBank, as_rows, channel_statistics
-from ._patch_pairs import DIRECTIONS, STEP, CropDataset, draw_pairs, spread
+from ._crops import CropDataset
+from ._patch_pairs import DIRECTIONS, STEP, draw_pairs, spread
 from ._trained_detector import TrainedDetector
 
 # Channels of the small patches' encoder, between the first convolution and the code.

@@ -11,6 +11,7 @@ from torch import nn
 from .._parameters import parameter
 from .._sklearn import Interval, Numbers
 from ._defect_trained_detector import DefectTrainedDetector
+from ._reconstruction import Reconstructs
 from ._residual_detector import MIN_SIZE, ResidualDetector
 
 
@@ -144,7 +145,7 @@ class FilteringLoss(nn.Module):
         return ((1 - self.mask_weight) * outside + self.mask_weight * inside).mean()
 
 
-class SelfSupervisedAE(ResidualDetector, DefectTrainedDetector):
+class SelfSupervisedAE(Reconstructs, ResidualDetector, DefectTrainedDetector):
     r"""Detect defects as what a filter, trained on artificial ones, takes out of an image.
 
     A fully convolutional network learns to give back images of good parts from
@@ -218,22 +219,6 @@ class SelfSupervisedAE(ResidualDetector, DefectTrainedDetector):
     train_batch_size = 1
 
     _small_parameters = {"width": 16, "depth": 2}
-
-    def reconstruct(self, X):
-        """The images as the network filters them.
-
-        Parameters
-        ----------
-        X : batch of images
-            As for `fit`.
-
-        Returns
-        -------
-        ndarray, shape (n, H, W, C), or (n, H, W) for one channel, float32
-            In [0, 1], of each image's own size. If the images differ in size, an
-            object array (n,) of such images.
-        """
-        return self._versions(X)
 
     def _fit_images(self, images, validation):
         self._need_size(max(self.downsampling, MIN_SIZE), images, validation)

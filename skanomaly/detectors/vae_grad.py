@@ -127,7 +127,10 @@ class VAEGrad(AutoencoderDetector):
             In [0, 1], of each image's own size; of patches that overlap, the mean. If the
             images differ in size, an object array (n,) of such images.
         """
-        return self._made_of(X, lambda x: self._restored(x).to(x.dtype))
+        return self._made_of(X, self._version)
+
+    def _version(self, pixels):
+        return self._over_patches(lambda x: self._restored(x).to(x.dtype), pixels)
 
     def _module(self, n_channels, size):
         return VariationalAutoencoder(n_channels, size, self.width, self.latent_dim)

@@ -106,10 +106,14 @@ def test_crops_are_squares_of_the_images_at_any_place():
     X = np.random.default_rng(0).random((1, 9, 12)).astype(np.float32)
     crops = ImageCrops(ImageDataset(X), 5)
     windows = np.lib.stride_tricks.sliding_window_view(X[0], (5, 5)).reshape(-1, 25)
-    seen = {int((windows == crops[0].numpy().ravel()).all(1).argmax()) for _ in range(1000)}
+    drawn = [ImageCrops.collate(crops.__getitems__([0]))[0].numpy().ravel() for _ in range(1000)]
+    seen = {int((windows == crop).all(1).argmax()) for crop in drawn}
     assert seen == set(range(5 * 8))
     fixed = ImageCrops(ImageDataset(X), 5, fixed=True)
-    assert torch.equal(fixed[0], fixed[0])
+    assert torch.equal(fixed.__getitems__([0])[0], fixed.__getitems__([0])[0])
+    whole, target = ImageCrops.collate(ImageCrops(ImageDataset(X), None).__getitems__([0]))
+    assert_array_equal(whole[0], X)
+    assert whole is target
 
 
 @pytest.mark.parametrize("decoder_std", [0.1, 1.0])
