@@ -10,6 +10,7 @@ from conftest import DistanceToMean
 from joblib import parallel_config
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
 from skanomaly import ImageFiles, LocalContrast, SubspaceAD, save
@@ -179,6 +180,26 @@ def test_wrong_parameters_are_refused(client, detector, files, tmp_path, paramet
         score_files(detector, [], client, tmp_path / "scores")
     with pytest.raises(ValueError, match="holds no scores of score_files"):
         read_scores(tmp_path)
+
+
+def test_what_was_changed_is_said(client, detector, files, tmp_path):
+    out = tmp_path / "scores"
+    parts = score_files(detector, files, client, out, chunk_size=5).parts
+    lines = parts[1].read_bytes().splitlines(keepends=True)
+    parts[1].write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(ValueError, match=r"part-0001\.csv has 4 rows, expected 5: it was changed"):
+        score_files(detector, files, client, out, chunk_size=5)
+    parts[1].write_bytes(b"".join(lines))
+    (out / "run.json").write_text("[")
+    for call in (lambda: read_scores(out), lambda: score_files(detector, files, client, out)):
+        with pytest.raises(ValueError, match="scores holds no scores of score_files .JSONDecodeE"):
+            call()
+
+
+def test_a_detector_that_is_not_fitted_is_said_first(client, files, tmp_path):
+    with pytest.raises(NotFittedError, match="this LocalContrast is not fitted yet"):
+        score_files(LocalContrast(), files, client, tmp_path / "scores")
+    assert not (tmp_path / "scores").exists()
 
 
 def test_nothing_is_lost_with_a_worker(client, detector, files, tmp_path):

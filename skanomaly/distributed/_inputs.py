@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from numbers import Integral
 
+from sklearn.exceptions import NotFittedError
+
+from .._unwrap import steps_of
 from ..deployment import kind_of
 from ..images import ImageFiles
 
@@ -12,6 +15,8 @@ from ..images import ImageFiles
 def loaded(detector):
     """A detector, or the one in a file that runs no code of its author's."""
     if not isinstance(detector, (str, os.PathLike)):
+        if not hasattr(steps_of(detector)[1], "offset_"):
+            raise NotFittedError(f"this {type(detector).__name__} is not fitted yet; fit it first")
         return detector
     kind = kind_of(detector)
     if kind == "skanomaly":
