@@ -33,8 +33,15 @@ LEARNING = {
     # What attention is unusual in is seen, but a good wall's is as unusual somewhere.
     "CAVGA": ({"max_epochs": 60, "lr": 2e-3, **OF_SQUARES}, 0.55, 0.6),
     "ConvAE": (
-        {"loss": "l2", "max_epochs": 60, "lr": 3e-3, "latent_dim": 100, **OF_SQUARES},
-        0.75,
+        {
+            "loss": "l2",
+            "max_epochs": 150,
+            "lr": 3e-3,
+            "latent_dim": 50,
+            "score_reduction": 0.01,
+            **OF_SQUARES,
+        },
+        0.8,
         0.85,
     ),
     "DeepSVDD": ({**WHOLE_IMAGES, "pretrain_epochs": 10}, 0.6, 0.55),
@@ -68,6 +75,7 @@ LEARNING = {
         0.75,
     ),
     "PatchSVDD": ({"max_epochs": 30}, 0.65, 0.9),
+    "ReverseDistillation": ({"max_epochs": 30}, 0.85, 0.95),
     "SelfSupervisedAE": ({"max_epochs": 10, "lr": 3e-3}, 0.85, 0.9),
     "VAEGrad": (
         {"n_steps": 10, "max_epochs": 60, "lr": 3e-3, "latent_dim": 100, **OF_SQUARES},
