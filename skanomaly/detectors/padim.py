@@ -98,9 +98,13 @@ class PaDiM(OnePassDetector):
     def _take(self, levels):
         self.gaussian_.update(self._vectors(levels))
 
+    def _settle(self):
+        self.gaussian_.settle()
+
     def _absorb(self, others):
         for other in others:
             self.gaussian_.absorb(other.gaussian_)
+        self.gaussian_.settle()
 
     def _kind_of_state(self):
         drawn = {"draw of features (by random_state)": [c.tolist() for c in self.channels_]}

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
+
+from .._process import is_exporting
+
+# Vectors a position up to which NumPy multiplies faster than PyTorch, whose products of many
+# small matrices with one vector each take twice as long as reading the matrices.
+_FEW = 8
 
 
 class PositionwiseGaussian(nn.Module):
@@ -23,8 +30,9 @@ class PositionwiseGaussian(nn.Module):
     ----------
     n_seen : int
     mean : tensor, shape (n_positions, d), float32
-    scatter : tensor, shape (n_positions, d, d), float32
-        Sum of the outer products of the deviations from the mean.
+    scatter : tensor, shape (n_positions, d, d) or (n_positions, d (d + 1) / 2), float32
+        Sum of the outer products of the deviations from the mean; once it is settled, the
+        lower triangles alone, row by row.
     """
 
     def __init__(self, n_positions, d, regularization=0.01, shrinkage="auto"):
@@ -48,10 +56,24 @@ class PositionwiseGaussian(nn.Module):
     def absorb(self, other):
         """Take into account what another Gaussian of the same positions has seen."""
         device = self.mean.device
-        scatter = other.scatter.to(device)
-        self._merge(other.n_seen, other.mean.to(device), lambda: self.scatter.add_(scatter))
+
+        def add_scatter():
+            for part in self._parts():
+                self.scatter[part] += _squares(other.scatter[part].to(device))
+
+        self._merge(other.n_seen, other.mean.to(device), add_scatter)
+
+    def settle(self):
+        """Keep half of each scatter matrix, of which the other is a mirror image, until more comes.
+
+        What is kept, and saved, is then half as large.
+        """
+        if self.scatter.ndim == 3:
+            self.scatter = torch.cat([_triangles(self.scatter[part]) for part in self._parts()])
 
     def _merge(self, n, mean, add_scatter):
+        if self.scatter.ndim == 2:
+            self.scatter = _squares(self.scatter)
         delta = mean - self.mean
         between = (self.n_seen * n / (self.n_seen + n)) ** 0.5 * delta[:, None]
         add_scatter()
@@ -62,7 +84,7 @@ class PositionwiseGaussian(nn.Module):
 
     def covariance(self, positions=slice(None)):
         """Regularised covariances of some positions, (n_positions, d, d)."""
-        sigma = self.scatter[positions] / max(1, self.n_seen - 1)
+        sigma = _squares(self.scatter[positions]) / max(1, self.n_seen - 1)
         diagonal = sigma.diagonal(dim1=1, dim2=2)
         mu = diagonal.mean(dim=1, keepdim=True)
         rho = self.shrinkage
@@ -74,15 +96,22 @@ class PositionwiseGaussian(nn.Module):
 
     def forward(self, x):
         """Mahalanobis distances (n, n_positions) of vectors (n, n_positions, d)."""
-        if self._whitening is None:
-            parts = torch.arange(len(self.mean), device=self.mean.device).split(256)
-            self._whitening = torch.cat([_whitening(self.covariance(part)) for part in parts])
+        whitening = self._whitening
+        if whitening is None:
+            parts = zip(*(_halves(_whitening(self.covariance(part))) for part in self._parts()))
+            whitening = self._whitening = [torch.cat(half) for half in parts]
         deviations = (x - self.mean).permute(1, 2, 0)  # (n_positions, d, n)
-        return torch.bmm(self._whitening, deviations).norm(dim=1).T
+        squares = [_product(half, deviations[:, : half.shape[2]]).square() for half in whitening]
+        return sum(half.sum(dim=1) for half in squares).sqrt().T
+
+    def _parts(self):
+        """Positions, a few at once, as slices."""
+        n = len(self.mean)
+        return [slice(start, min(start + 256, n)) for start in range(0, n, 256)]
 
     def _apply(self, fn, *args, **kwargs):
         if self._whitening is not None:
-            self._whitening = fn(self._whitening)
+            self._whitening = [fn(half) for half in self._whitening]
         return super()._apply(fn, *args, **kwargs)
 
     def __getstate__(self):
@@ -100,6 +129,37 @@ def _whitening(covariance):
         ) from error
     identity = torch.eye(covariance.shape[1], device=covariance.device)
     return torch.linalg.solve_triangular(cholesky, identity, upper=False)
+
+
+def _halves(triangular):
+    """The upper and the lower rows of triangular matrices, without columns that are all zero."""
+    d = triangular.shape[1]
+    ends = sorted({(d + 1) // 2, d})
+    return [triangular[:, a:b, :b].contiguous() for a, b in zip([0, *ends], ends)]
+
+
+def _product(matrices, vectors):
+    """Products of matrices (m, i, j) with vectors (m, j, n)."""
+    if vectors.shape[2] > _FEW or vectors.device.type != "cpu" or is_exporting():
+        return torch.bmm(matrices, vectors)
+    return torch.from_numpy(np.matmul(matrices.numpy(), vectors.numpy()))
+
+
+def _triangles(squares):
+    """The lower triangles of symmetric matrices (m, d, d), row by row, (m, d (d + 1) / 2)."""
+    d = squares.shape[1]
+    rows, columns = torch.tril_indices(d, d, device=squares.device)
+    return squares.flatten(1).index_select(1, d * rows + columns)
+
+
+def _squares(scatter):
+    """Symmetric matrices (m, d, d) of their lower triangles; what is square already as it is."""
+    if scatter.ndim == 3:
+        return scatter
+    i = torch.arange(int((8 * scatter.shape[1] + 1) ** 0.5) // 2, device=scatter.device)
+    row, column = torch.maximum(i[:, None], i), torch.minimum(i[:, None], i)
+    places = row * (row + 1) // 2 + column
+    return scatter.index_select(1, places.flatten()).unflatten(1, places.shape)
 
 
 def _oas(sigma, n):

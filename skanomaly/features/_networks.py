@@ -172,7 +172,7 @@ def _origin(weights):
     return os.path.realpath(weights), status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def timm_network(name, layers, n_channels, from_hub=False):
+def timm_network(name, layers, n_channels, from_hub=False, is_cut=True):
     """The network that gives maps of some layers, as timm makes it.
 
     Parameters
@@ -181,6 +181,8 @@ def timm_network(name, layers, n_channels, from_hub=False):
         As for `FeaturePyramid`.
     from_hub : bool, default=False
         Whether timm is to fetch its weights.
+    is_cut : bool, default=True
+        Whether to leave out stages behind the last layer, where timm keeps them.
 
     Returns
     -------
@@ -188,12 +190,17 @@ def timm_network(name, layers, n_channels, from_hub=False):
         `PatchTokens` of a plain vision transformer, else what timm's ``features_only`` gives.
     """
     import timm
+    from timm.models.efficientnet import EfficientNetFeatures
+    from timm.models.mobilenetv3 import MobileNetV3Features
 
     arguments = {"pretrained": from_hub, "in_chans": n_channels}
     if timm.models.is_model_in_modules(name.split(".")[0], FAMILIES):
         arguments.update(num_classes=0, dynamic_img_size=True)
         return PatchTokens(timm.create_model(name, **arguments), layers)
-    return timm.create_model(name, features_only=True, out_indices=layers, **arguments)
+    network = timm.create_model(name, features_only=True, out_indices=layers, **arguments)
+    if is_cut and isinstance(network, (EfficientNetFeatures, MobileNetV3Features)):
+        network.blocks = network.blocks[: network.feature_info.get_dicts()[-1]["stage"]]
+    return network
 
 
 def _create(name, layers, n_channels, from_hub):

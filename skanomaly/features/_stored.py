@@ -42,7 +42,9 @@ def pyramid_of_state(name, layers, state, *, n_channels, engine="auto"):
         raise BackboneError(f"engine={engine!r} is none of 'auto', 'onnx' and 'torch'")
     outline = _outline(name, layers, n_channels)
     found = {key: (tuple(tensor.shape), tensor.dtype) for key, tensor in state.items()}
-    if found != outline:
+    if found == _outline(name, layers, n_channels, is_cut=False):  # as earlier versions saved it
+        state = {key: state[key] for key in outline}
+    elif found != outline:
         other = sorted(key for key, _ in found.items() ^ outline.items())
         raise BackboneError(
             f"the tensors are not those of {name} with layers {layers} and {n_channels} channels: "
@@ -56,14 +58,14 @@ def pyramid_of_state(name, layers, state, *, n_channels, engine="auto"):
 
 
 @lru_cache(maxsize=32)
-def _outline(name, layers, n_channels):
+def _outline(name, layers, n_channels, is_cut=True):
     """Shapes and types of a pyramid's tensors, found without allocating them."""
     import timm
 
     if not re.fullmatch(r"[\w.]{1,100}", name) or not timm.is_model(name.split(".")[0]):
         raise BackboneError(f"timm knows no network {name[:100]!r}")
     with torch.device("meta"):
-        network = timm_network(name, layers, n_channels)
+        network = timm_network(name, layers, n_channels, is_cut=is_cut)
     tensors = {f"body.{key}": tensor for key, tensor in network.state_dict().items()}
     outline = {key: (tuple(tensor.shape), tensor.dtype) for key, tensor in tensors.items()}
     mean_and_std = (1, n_channels, 1, 1), torch.float32

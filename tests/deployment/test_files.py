@@ -63,6 +63,24 @@ def test_every_detector_gives_the_same_bits_again(name, tmp_path):
     assert again.fit(GREY[:6]).offset_ == detector.fit(GREY[:6]).offset_
 
 
+def test_whole_scatter_matrices_of_earlier_versions_are_read(tmp_path):
+    detector = small("PaDiM").fit(GREY)
+    early = copy.deepcopy(detector)
+    n_positions, d = early.gaussian_.mean.shape
+    rows, columns = np.tril_indices(d)
+    scatter = torch.zeros(n_positions, d, d)
+    scatter[:, rows, columns] = scatter[:, columns, rows] = detector.gaussian_.scatter
+    early.gaussian_.scatter = scatter
+    for path, saved in (("early", early), ("model", detector)):
+        save(saved, tmp_path / path)
+    again = load(tmp_path / "early")
+    assert_array_equal(again.score_samples(GREY), detector.score_samples(GREY))
+    save(again.partial_fit(GREY), tmp_path / "early")
+    save(detector.partial_fit(GREY), tmp_path / "model")
+    assert_array_equal(again.score_samples(GREY), detector.score_samples(GREY))
+    assert (tmp_path / "early").stat().st_size == (tmp_path / "model").stat().st_size
+
+
 @pytest.mark.parametrize("name", DETECTORS)
 def test_unfitted(name, tmp_path):
     save(small(name), tmp_path / "model")

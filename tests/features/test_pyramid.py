@@ -6,9 +6,10 @@ import torch
 from safetensors.torch import save_file
 
 from skanomaly.exceptions import BackboneError, InvalidImageError
-from skanomaly.features import FeaturePyramid, _dataset
+from skanomaly.features import FeaturePyramid, FrozenNetwork, _dataset, pyramid_of_state
 from skanomaly.features import _weights as weights
 from skanomaly.features._engine import session_for
+from skanomaly.features._networks import timm_network
 from skanomaly.images import ImageDataset
 
 
@@ -53,6 +54,32 @@ def test_hierarchical_transformer_gives_channels_first():
 def test_maps_of_equal_size_that_no_plain_transformer_gives_are_refused():
     with pytest.raises(BackboneError, match=r"strides \(16, 16\), which is no pyramid"):
         FeaturePyramid("cait_xxs24_224", (3, 7), weights=None)
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "mobilenetv3_small_050", "resnet18"])
+@pytest.mark.parametrize("layers", [(1,), (0, 2), (1, 2, 3), (4,)])
+def test_stages_behind_the_last_layer_are_left_out(name, layers):
+    whole = timm_network(name, layers, 3, is_cut=False).eval()
+    cut = timm_network(name, layers, 3).eval()
+    cut.load_state_dict({key: whole.state_dict()[key] for key in cut.state_dict()})
+    x = batch().requires_grad_()
+    found = cut(x)
+    for a, b in zip(found, whole(x), strict=True):
+        assert torch.equal(a, b)
+    sum(f.sum() for f in found).backward()
+    assert all(p.grad is not None for p in cut.parameters())
+
+
+def test_tensors_that_were_saved_with_all_stages_are_read(lite0):
+    whole = FrozenNetwork("tf_efficientnet_lite0", (1, 2, 3), 3, None)
+    whole.body = timm_network("tf_efficientnet_lite0", (1, 2, 3), 3, is_cut=False)
+    state = whole.state_dict() | lite0.network.state_dict()
+    assert len(state) > len(lite0.network.state_dict())
+    read = pyramid_of_state("tf_efficientnet_lite0", (1, 2, 3), state, n_channels=3)
+    assert read.network.digest == lite0.network.digest
+    del state["body.blocks.6.0.conv_pw.weight"]
+    with pytest.raises(BackboneError, match="the tensors are not those of"):
+        pyramid_of_state("tf_efficientnet_lite0", (1, 2, 3), state, n_channels=3)
 
 
 def test_unknown_network_gets_suggestions():
