@@ -130,8 +130,5 @@ class JudgesByNormals:
 
     def _parameters_that_affect(self, *what):
         """Values of the parameters that are declared to affect one of these, by name."""
-        return {
-            name: value
-            for name, value in self.get_params(deep=False).items()
-            if self._affects.get(name) in what
-        }
+        names = sorted(name for name, affected in self._affects.items() if affected in what)
+        return {name: getattr(self, name) for name in names}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import time
 import warnings
 from collections import Counter, OrderedDict
+from functools import cache
 
 import torch
 from torch import nn
@@ -20,7 +22,7 @@ MAX_SIZES = 8
 # Sessions of all networks of the process; the one not asked for longest gives way.
 MAX_SESSIONS = 16
 # A network that could not be exported is tried again after so many seconds.
-RETRY_AFTER = 60.0
+RETRY_AFTER = 600.0
 
 _sessions = OrderedDict()
 _failures = {}
@@ -91,8 +93,9 @@ def export_onnx(network, size):
     """The network as an ONNX model for one image size and any batch size.
 
     Height and width are fixed because "same" padding is then a constant, which
-    halves the time an image takes; the TorchScript exporter is used because it
-    takes well under a second where the newer one takes minutes.
+    halves the time an image takes. PyTorch's TorchScript exporter is asked first,
+    as it takes well under a second where its successor takes several; the model
+    that either writes runs equally fast.
 
     Parameters
     ----------
@@ -103,22 +106,75 @@ def export_onnx(network, size):
     -------
     bytes
         Input "x", float32 (n, C, H, W) in [0, 1]; one output a level.
+
+    Warns
+    -----
+    UserWarning
+        If the former fails and the latter does not; once in a process.
+
+    Raises
+    ------
+    BackboneError
+        If the network does not take images of this size.
     """
-    example = torch.zeros(2, network.n_channels, *size)
-    names = [f"level_{layer}" for layer in network.layers]
-    buffer = io.BytesIO()
     with exporting(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # tracing and deprecation notices, not ours to act on
-        torch.onnx.export(
-            nn.Sequential(network),  # whose mode the exporter sets and puts back
-            (example,),
-            buffer,
-            dynamo=False,
-            input_names=["x"],
-            output_names=names,
-            dynamic_axes={name: {0: "n"} for name in ["x", *names]},
+        try:
+            return _exported(
+                network,
+                size,
+                dynamo=False,
+                dynamic_axes={name: {0: "n"} for name in _names(network)},
+            )
+        except BackboneError:
+            raise
+        except Exception:  # exporters fail in many ways, and this one is to be removed
+            found = _by_successor(network, size)
+    _warn_of_longer_exports()
+    return found
+
+
+def _by_successor(network, size):
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)  # progress and notices, not ours to act on either
+    try:
+        n = torch.export.Dim("n", min=1)
+        return _exported(
+            network, size, dynamo=True, dynamic_shapes=({0: n},), external_data=False, verbose=False
         )
-    return buffer.getvalue()
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)
+
+
+def _exported(network, size, **options):
+    """What PyTorch's exporter writes."""
+    names, buffer = _names(network), io.BytesIO()
+    written = torch.onnx.export(
+        nn.Sequential(network).eval(),  # whose mode the exporter sets and puts back
+        (torch.zeros(2, network.n_channels, *size),),
+        None if options["dynamo"] else buffer,
+        input_names=names[:1],
+        output_names=names[1:],
+        **options,
+    )
+    return written.model_proto.SerializeToString() if options["dynamo"] else buffer.getvalue()
+
+
+def _names(network):
+    return ["x", *(f"level_{layer}" for layer in network.layers)]
+
+
+@cache
+def _warn_of_longer_exports():
+    warnings.warn(
+        "PyTorch's TorchScript exporter cannot be used any more, or not for this network; its "
+        "successor takes some seconds for each network and image size, once in a process, and "
+        "what it writes is as fast",
+        stacklevel=4,
+    )
 
 
 def _onnx_session(model):

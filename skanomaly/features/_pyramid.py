@@ -215,6 +215,8 @@ class FeaturePyramid(nn.Module):
                 return self.network(x)
         n_at_once = max(1, _PIXELS_AT_ONCE // (x.shape[2] * x.shape[3]))
         parts = [session.run(None, {"x": part.numpy()}) for part in x.split(n_at_once)]
+        if len(parts) == 1:
+            return tuple(map(torch.from_numpy, parts[0]))
         return tuple(torch.from_numpy(np.concatenate(level)) for level in zip(*parts))
 
     def _recall(self, x):

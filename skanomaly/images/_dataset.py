@@ -290,6 +290,9 @@ class ImageDataset:
 
     def _read_ahead(self, read, batch_size, n_jobs=None):
         """Yield what `read` gives for each image, while others are read."""
+        if len(self) == 1:  # a thread would take a millisecond to begin
+            yield read(0)
+            return
         n_threads = n_threads_of(n_jobs)
         with ThreadPoolExecutor(n_threads) as pool:
             pending, n_ahead = deque(), n_threads

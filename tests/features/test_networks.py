@@ -8,15 +8,17 @@ import pickle
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import joblib
 import numpy as np
+import onnx
 import pytest
 import torch
 from conftest import small
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.torch import save_file
 from torch import nn
 
@@ -26,8 +28,8 @@ from skanomaly.features import FeaturePyramid, _engine, _networks
 pytestmark = pytest.mark.usefixtures("as_in_a_fresh_process")
 
 
-def batch(height=64, width=64, seed=0):
-    return torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(seed))
+def batch(height=64, width=64, seed=0, n=2):
+    return torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture
@@ -186,6 +188,38 @@ def test_a_failed_export_switches_nothing_for_good(monkeypatch):
     now[0] += _engine.RETRY_AFTER
     pyramid(batch())
     assert len(_engine._sessions) == 1
+
+
+def test_without_the_torchscript_exporter_its_successor_writes_as_good_a_model(monkeypatch):
+    pyramid, export, asked = FeaturePyramid(), torch.onnx.export, []
+    expected = onnx.load_from_string(_engine.export_onnx(pyramid.network, (64, 64)))
+
+    def without_the_old_one(*args, dynamo, **options):
+        asked.append(dynamo)
+        if not dynamo:
+            raise TypeError("export() got an unexpected keyword argument 'dynamic_axes'")
+        return export(*args, dynamo=True, **options)
+
+    monkeypatch.setattr(torch.onnx, "export", without_the_old_one)
+    _engine._warn_of_longer_exports.cache_clear()
+    before = torch.get_rng_state()
+    with pytest.warns(UserWarning, match="takes some seconds .* is as fast"):
+        model = _engine.export_onnx(pyramid.network, (64, 64))
+    assert torch.equal(torch.get_rng_state(), before)
+    found = onnx.load_from_string(model)
+    n_found, n_expected = (Counter(n.op_type for n in m.graph.node) for m in (found, expected))
+    assert n_found["Conv"] == n_expected["Conv"] > 30
+    assert not n_found["BatchNormalization"]
+    assert sum(n_found.values()) <= sum(n_expected.values())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is said once
+        of_all_sizes = [pyramid(batch(64, 96, n=n)) for n in (1, 3)]
+    assert asked == [False, True, False, True]
+    assert len(_engine._sessions) == 1
+    in_pytorch = FeaturePyramid(engine="torch")
+    for n, features in zip((1, 3), of_all_sizes):
+        for a, b in zip(features, in_pytorch(batch(64, 96, n=n)), strict=True):
+            assert_allclose(a, b, rtol=1e-3, atol=1e-3)
 
 
 def test_a_failed_export_is_an_error_where_onnx_was_asked_for(monkeypatch):
