@@ -23,12 +23,12 @@ from skanomaly.utils import all_detectors
 DETECTORS = {**dict(all_detectors()), "make_ensemble()": make_ensemble}
 BATCHES = 1, 32
 N_ONE_BY_ONE = 8
-N_IMAGES, N_VALIDATION, N_TEST = 20, 8, max(BATCHES)
+N_IMAGES, N_VALIDATION, N_TEST = 12, 4, max(BATCHES)
 SECTIONS = "reading", "encoder", "own network", "training", "method", "maps", "rest"
 # Whose own parts are not told apart.
 WHOLE = "encoder", "own network", "training"
 # Seconds that the rounds of one comparison may take, of which there are two at least.
-MAX_S = 4.0
+MAX_S = 2.0
 NOTES = f"""MVTec AD's *bottle*, PNG files of 256x256: {N_IMAGES} to learn from, {N_VALIDATION} for
 the threshold, {N_TEST} to score; one epoch of what is trained. Milliseconds of a fit, and of an
 image by `score_samples`. "reading" is waiting for images, which threads read meanwhile, and
