@@ -98,11 +98,11 @@ class PositionwiseGaussian(nn.Module):
         """Mahalanobis distances (n, n_positions) of vectors (n, n_positions, d)."""
         whitening = self._whitening
         if whitening is None:
-            parts = zip(*(_halves(_whitening(self.covariance(part))) for part in self._parts()))
-            whitening = self._whitening = [torch.cat(half) for half in parts]
+            steps = zip(*(_steps(_whitening(self.covariance(part))) for part in self._parts()))
+            whitening = self._whitening = [torch.cat(step) for step in steps]
         deviations = (x - self.mean).permute(1, 2, 0)  # (n_positions, d, n)
-        squares = [_product(half, deviations[:, : half.shape[2]]).square() for half in whitening]
-        return sum(half.sum(dim=1) for half in squares).sqrt().T
+        squares = [_product(step, deviations[:, : step.shape[2]]).square() for step in whitening]
+        return sum(step.sum(dim=1) for step in squares).sqrt().T
 
     def _parts(self):
         """Positions, a few at once, as slices."""
@@ -111,7 +111,7 @@ class PositionwiseGaussian(nn.Module):
 
     def _apply(self, fn, *args, **kwargs):
         if self._whitening is not None:
-            self._whitening = [fn(half) for half in self._whitening]
+            self._whitening = [fn(step) for step in self._whitening]
         return super()._apply(fn, *args, **kwargs)
 
     def __getstate__(self):
@@ -131,10 +131,10 @@ def _whitening(covariance):
     return torch.linalg.solve_triangular(cholesky, identity, upper=False)
 
 
-def _halves(triangular):
-    """The upper and the lower rows of triangular matrices, without columns that are all zero."""
+def _steps(triangular):
+    """Rows of lower triangular matrices, a quarter each, without the columns that are all zero."""
     d = triangular.shape[1]
-    ends = sorted({(d + 1) // 2, d})
+    ends = sorted({-(-d * k // 4) for k in range(1, 5)})
     return [triangular[:, a:b, :b].contiguous() for a, b in zip([0, *ends], ends)]
 
 
