@@ -100,7 +100,7 @@ class PositionwiseGaussian(nn.Module):
         if whitening is None:
             steps = zip(*(_steps(_whitening(self.covariance(part))) for part in self._parts()))
             whitening = self._whitening = [torch.cat(step) for step in steps]
-        deviations = (x - self.mean).permute(1, 2, 0)  # (n_positions, d, n)
+        deviations = (x - self.mean).contiguous().permute(1, 2, 0)  # (n_positions, d, n)
         squares = [_product(step, deviations[:, : step.shape[2]]).square() for step in whitening]
         return sum(step.sum(dim=1) for step in squares).sqrt().T
 
