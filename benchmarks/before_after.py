@@ -16,7 +16,7 @@ from _common import Results, data_arguments
 
 N_IMAGES, N_VALIDATION, N_TEST = 40, 10, 32
 CHECKOUTS = "before", "after"
-DETECTORS = ["PaDiM", "HierarchicalFeatureAE", "SubspaceAD"]
+DETECTORS = ["PaDiM", "HierarchicalFeatureAE"]
 PREAMBLE = """
 import json, pathlib, sys, time, warnings
 begin = time.perf_counter(), time.process_time()
@@ -154,7 +154,7 @@ def main():
     parser.add_argument(
         "--detectors", nargs="+", default=["PaDiM", "HierarchicalFeatureAE", "SubspaceAD"]
     )
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
     checkouts = dict(zip(CHECKOUTS, (arguments.before, Path(__file__).parents[1])))
     results = Results("before_after")

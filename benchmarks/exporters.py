@@ -25,7 +25,8 @@ NOTES = """Images of 256x256, height and width fixed and the batch free. "conver
 network in memory to the first batch of four done, a session of ONNX Runtime or compiled code
 included; PyTorch itself converts nothing. `torch.compile` needs a C++ compiler where it is used and
 compiles anew for a batch of one. "apart" is the largest difference from PyTorch, over the largest
-feature. Run times are medians of calls in turn."""
+feature. Run times are medians of calls in turn. "load" is how many processes wanted a core in the
+minute before."""
 
 
 def measure(name, weights, rounds):
@@ -97,12 +98,20 @@ def main():
     for name in arguments.networks:
         if name in results and not arguments.again:
             continue
+        load = os.getloadavg()[0]
         command = [sys.executable, *sys.argv, "--one", name]
         printed = subprocess.check_output(command, text=True, env=os.environ)
-        results[name] = json.loads(printed.splitlines()[-1])
-    header = ["network", "road", "conversion", *(f"an image, batch {n}" for n in BATCHES), "apart"]
+        results[name] = json.loads(printed.splitlines()[-1]) | {"load": load}
+    header = [
+        "network",
+        "road",
+        "conversion",
+        *(f"an image, batch {n}" for n in BATCHES),
+        "apart",
+        "load",
+    ]
     lines = [
-        [name, road, *cells(row[road])]
+        [name, road, *cells(row[road]), f"{row['load']:.1f}"]
         for name, row in sorted(results.rows.items())
         for road in ROADS
     ]
