@@ -96,6 +96,14 @@ class PositionwiseGaussian(nn.Module):
 
     def forward(self, x):
         """Mahalanobis distances (n, n_positions) of vectors (n, n_positions, d)."""
+        n_positions, d = self.mean.shape
+        known = (n_positions, d, d), (n_positions, d * (d + 1) // 2)
+        if x.shape[1:] != self.mean.shape or self.scatter.shape not in known:
+            raise ValueError(
+                f"the Gaussians are {n_positions} of {d} dimensions with scatter "
+                f"{tuple(self.scatter.shape)}, the features are {tuple(x.shape[1:])}; their state "
+                "is damaged: fit anew"
+            )
         whitening = self._whitening
         if whitening is None:
             steps = zip(*(_steps(_whitening(self.covariance(part))) for part in self._parts()))

@@ -187,6 +187,14 @@ def test_settled_gaussians_keep_triangles_and_go_on(d):
         assert_allclose(found(x), whole(x), rtol=1e-3)
 
 
+@pytest.mark.parametrize("shape", [(1, D, D), (1, 21), (N_POSITIONS, 20), (N_POSITIONS, D, 1)])
+def test_scatter_of_another_shape_is_no_state(shape):
+    gaussian = gaussian_of(vectors(4))
+    gaussian.scatter = torch.ones(shape)
+    with pytest.raises(ValueError, match="3 of 6 dimensions with scatter .* fit anew"):
+        gaussian(vectors(4))
+
+
 @pytest.mark.parametrize("d", [1, 2, 5])
 def test_distances_of_few_and_of_many_are_the_same(d):
     """They take two roads to the product."""
