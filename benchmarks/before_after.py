@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from _common import Results, data_arguments
 
-N_IMAGES, N_VALIDATION, N_TEST = 40, 10, 32
+N_IMAGES, N_VALIDATION, N_TEST = 24, 6, 16
 CHECKOUTS = "before", "after"
 DETECTORS = ["PaDiM", "HierarchicalFeatureAE"]
 PREAMBLE = """
@@ -108,8 +108,8 @@ FIGURES = {
     "first_fit_s": "first fit, s",
     "second_fit_s": "second fit, s",
     "one_ms": "one image, ms",
-    "batch_ms": "an image of 32, ms",
-    "files_ms": "an image of 32 PNG files, ms",
+    "batch_ms": f"an image of {N_TEST}, ms",
+    "files_ms": f"an image of {N_TEST} PNG files, ms",
     "file_MiB": "file, MiB",
     "import_s": "import skanomaly.base, s",
     "import_MiB": "resident then, MiB",

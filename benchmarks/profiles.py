@@ -4,6 +4,7 @@ One process, in which everything was run once before.
 """
 
 import argparse
+import os
 import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,8 @@ from skanomaly.training import AnomalyNet
 from skanomaly.utils import all_detectors
 
 DETECTORS = {**dict(all_detectors()), "make_ensemble()": make_ensemble}
-BATCHES = 1, 32
+BATCHES, SOURCES = (1, 32), ("arrays", "PNG files")
+KINDS = [f"batch {n}, {source}" for n in BATCHES for source in SOURCES]
 N_ONE_BY_ONE = 8
 N_IMAGES, N_VALIDATION, N_TEST = 12, 4, max(BATCHES)
 SECTIONS = "reading", "encoder", "own network", "training", "method", "maps", "rest"
@@ -39,7 +41,8 @@ fitted; "method" the other arithmetic of its hooks; "maps" units, resizing, smoo
 Over the networks: `score_samples` over the same calls of the same networks on the same tensors with
 nothing around them, both in turn, medians. At batch 1 each image is a call of its own. Where a
 method computes with its network's layers one by one, or has none, the ratio says little, and
-nothing stands where no network is called."""
+nothing stands where no network is called. "load" is how many processes wanted a core in the minute
+before: other work lengthens all times."""
 
 
 class Sections:
@@ -201,9 +204,9 @@ def profile(make, train, test):
     for batch_size in BATCHES:
         sizes = [n for n in detector.get_params() if n.rpartition("__")[2] == "batch_size"]
         detector.set_params(**dict.fromkeys(sizes, batch_size))
-        for kind, images in (("arrays", X_test), ("PNG files", files)):
+        for source, images in zip(SOURCES, (X_test, files)):
             few = images[: max(batch_size, N_ONE_BY_ONE)]
-            row[f"batch {batch_size}, {kind}"] = of_scoring(detector, few, batch_size)
+            row[f"batch {batch_size}, {source}"] = of_scoring(detector, few, batch_size)
     return row
 
 
@@ -245,31 +248,32 @@ def main():
     results = Results("profiles")
     for name in arguments.detectors:
         if name not in results or arguments.again:
-            results[name] = profile(DETECTORS[name], train, test)
-            print(name, {k: ratio(v) for k, v in results.rows[name].items() if k != "fit"})
+            load = os.getloadavg()[0]
+            results[name] = profile(DETECTORS[name], train, test) | {"load": load}
+            print(name, *(f"{kind}: {ratio(results.rows[name][kind])}" for kind in KINDS))
     write_tables(results)
 
 
 def write_tables(results):
-    kinds = [f"batch {n}, {kind}" for n in BATCHES for kind in ("arrays", "PNG files")]
     ratios = [
         [
             name,
             *(
                 cell
-                for kind in kinds
+                for kind in KINDS
                 for cell in (f"{row[kind]['score_samples']:.3g}", ratio(row[kind]))
             ),
+            f"{row['load']:.1f}",
         ]
         for name, row in sorted(results.rows.items())
     ]
-    header = [cell for kind in kinds for cell in (f"{kind}, ms", "over its networks")]
+    header = [cell for kind in KINDS for cell in (f"{kind}, ms", "over its networks")]
     tables = {
-        "Scoring over its networks": (["detector", *header], ratios),
+        "Scoring over its networks": (["detector", *header, "load"], ratios),
         "A fit": (["detector", *SECTIONS], lines_of(results.rows, "fit")),
         **{
             f"Scoring an image, {kind}": (["detector", *SECTIONS], lines_of(results.rows, kind))
-            for kind in kinds
+            for kind in KINDS
         },
     }
     results.write_tables("Where time goes", "python benchmarks/profiles.py", NOTES, tables)
