@@ -187,8 +187,15 @@ def main():
 
 
 def cells(rows, figure):
-    before, after = (np.median([row[name][figure] for row in rows.values()]) for name in CHECKOUTS)
-    return f"{before:.3g}", f"{after:.3g}", f"{after / before:.2f}"
+    """Before, after, and their ratio; of times both kinds."""
+    before, after = (
+        np.median([np.atleast_1d(row[name][figure]) for row in rows.values()], axis=0)
+        for name in CHECKOUTS
+    )
+    return [
+        " / ".join(f"{value:{digits}}" for value in values)
+        for values, digits in ((before, ".3g"), (after, ".3g"), (after / before, ".2f"))
+    ]
 
 
 def apart(rows):

@@ -171,8 +171,8 @@ def _names(network):
 def _warn_of_longer_exports():
     warnings.warn(
         "PyTorch's TorchScript exporter cannot be used any more, or not for this network; its "
-        "successor takes some seconds for each network and image size, once in a process, and "
-        "what it writes is as fast",
+        "successor takes seconds to half a minute for each network and image size, once in a "
+        "process, and what it writes is as fast",
         stacklevel=4,
     )
 

@@ -203,7 +203,7 @@ def test_without_the_torchscript_exporter_its_successor_writes_as_good_a_model(m
     monkeypatch.setattr(torch.onnx, "export", without_the_old_one)
     _engine._warn_of_longer_exports.cache_clear()
     before = torch.get_rng_state()
-    with pytest.warns(UserWarning, match="takes some seconds .* is as fast"):
+    with pytest.warns(UserWarning, match="takes seconds to half a minute .* is as fast"):
         model = _engine.export_onnx(pyramid.network, (64, 64))
     assert torch.equal(torch.get_rng_state(), before)
     found = onnx.load_from_string(model)
