@@ -76,8 +76,8 @@ class Run:
         rows = read_rows(path)[0] if self.format == "csv" else _read_parquet(path)
         if len(rows) != len(self.blocks[i]):
             raise ValueError(
-                f"{path} has {len(rows)} rows, expected {len(self.blocks[i])}: it was changed; remove "
-                "it, and call score_files again"
+                f"{path} has {len(rows)} rows, expected {len(self.blocks[i])}: it was changed; "
+                "remove it, and call score_files again"
             )
         return rows
 
