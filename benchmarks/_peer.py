@@ -214,7 +214,6 @@ class Engine:
         return DataLoader(
             dataset,
             batch_size,
-            num_workers=self.job["workers"],
             collate_fn=dataset.collate_fn,
             **options,
         )

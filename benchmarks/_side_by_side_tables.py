@@ -82,9 +82,9 @@ def values_by_way(rows):
     of_rounds = {key: row for key, row in rows.items() if ", round " in key}
     found = {}
     for key, of_way in grouped(of_rounds, 3):
-        imports = np.median(rows["imports"][key[2].split()[0]]["import_MiB"])
-        for row in of_way:
-            row["above_MiB"] = row["fit_MiB"] - imports
+        if "imports" in rows:
+            imports = np.median(rows["imports"][key[2].split()[0]]["import_MiB"])
+            of_way = [row | {"above_MiB": row["fit_MiB"] - imports} for row in of_way]
         names = {name: field for name, (field, *_) in (TIMES | SIZES).items()}
         names |= {name: name for name in (*METRICS, "epochs")}
         found[key] = {
