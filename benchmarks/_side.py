@@ -37,11 +37,11 @@ def measured(side, job):
     with tempfile.TemporaryDirectory() as folder:
         row["file_MiB"] = side.save(Path(folder)).stat().st_size / 2**20
     batch_size, n = job["batch_size"], job["n_test"]
-    side.score(range(batch_size), batch_size)
+    side.score(range(min(batch_size, n)), batch_size)
     found = []
     row["batch_s"] = seconds(lambda: found.extend(side.score(range(n), batch_size)), n)
-    side.score(range(N_WARM), 1)
-    row["single_s"] = seconds(lambda: side.score(range(N_SINGLE), 1), N_SINGLE)
+    side.score(range(min(N_WARM, n)), 1)
+    row["single_s"] = seconds(lambda: side.score(range(min(N_SINGLE, n)), 1), min(N_SINGLE, n))
     if job["found"]:
         np.savez(job["found"], scores=found[0], maps=found[1])
     return row | {"peak_MiB": peak_MiB()}

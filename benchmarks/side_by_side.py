@@ -27,7 +27,7 @@ from skanomaly import PaDiM
 SIZE = 256
 HELD_OUT = 5  # of so many training images one is held out
 CORESET = 0.01
-SHARES, N_STEPS = (0.01, 0.1), 200
+SHARES, N_STEPS = (0.01, 0.1), 100
 N_IMPORTS = 3
 TRAIN_BATCH_SIZE, BATCH_SIZE = 16, 32
 LEARNT = {"PaDiM": {}, "PatchCore": {"coreset": CORESET}}
