@@ -232,7 +232,7 @@ def pixels_of(images):
     """Images (n, H, W, 3) of uint8 as its modules' first step gives them to the model."""
     import torch
 
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous() / 255
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     return (pixels - mean) / std
 
