@@ -70,7 +70,6 @@ def module_of(job):
         "FastFlow": models.Fastflow,
         "STFPM": partial(models.Stfpm, layers=LAYERS),
         "ReverseDistillation": partial(models.ReverseDistillation, layers=LAYERS),
-        "SuperSimpleNet": partial(models.Supersimplenet, layers=LAYERS[1:]),
     }[job["detector"]](
         backbone="resnet18",
         # Maps as the model makes them: normalised ones end at 1.
@@ -108,27 +107,14 @@ class Bare:
             self.module.fit()
             self.score_all(self.held_out, self.job["batch_size"])
             return
-        optimizer, scheduler = optimizers_of(self.module, self.job["max_epochs"])
+        optimizer = self.module.configure_optimizers()
         for _ in range(self.job["max_epochs"]):
             self.model.train()
             for chosen in torch.randperm(len(self.train)).split(size):
                 optimizer.zero_grad()
-                self.loss(pixels_of(self.train[chosen])).backward()
+                self.module.loss(*self.model(pixels_of(self.train[chosen]))).backward()
                 optimizer.step()
-            scheduler.step()
             self.score_all(self.held_out, self.job["batch_size"])
-
-    def loss(self, pixels):
-        """As of the module's training step."""
-        import torch
-
-        if self.job["detector"] != "SuperSimpleNet":
-            return self.module.loss(*self.model(pixels))
-        n = len(pixels)
-        masks, labels = torch.zeros(n, *pixels.shape[2:]), torch.zeros(n)
-        found = self.model(images=pixels, masks=masks, labels=labels)
-        names = "pred_map", "pred_score", "target_mask", "target_label"
-        return self.module.loss(**dict(zip(names, found)))
 
     def save(self, folder):
         """The file that keeps it."""
@@ -139,8 +125,7 @@ class Bare:
 
     def score(self, indices, batch_size):
         """As of any side."""
-        found = self.score_all(self.test[np.array(indices)], batch_size)
-        return joined(found)
+        return joined(self.score_all(self.test[np.array(indices)], batch_size))
 
     def score_all(self, images, batch_size):
         """What the model makes of each batch."""
@@ -152,25 +137,6 @@ class Bare:
                 self.model(pixels_of(images[start : start + batch_size]))
                 for start in range(0, len(images), batch_size)
             ]
-
-
-def optimizers_of(module, max_epochs):
-    """Optimizer and schedule that a module trains by."""
-    import torch
-
-    module.trainer = SimpleTrainer(max_epochs)
-    found = module.configure_optimizers()
-    if isinstance(found, tuple):
-        (optimizer,), (scheduler,) = found
-        return optimizer, scheduler
-    return found, torch.optim.lr_scheduler.ConstantLR(found, 1.0)
-
-
-class SimpleTrainer:
-    """What a module asks its trainer, where there is none."""
-
-    def __init__(self, max_epochs):
-        self.max_epochs = max_epochs
 
 
 class Engine:

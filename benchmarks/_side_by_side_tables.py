@@ -19,7 +19,7 @@ CLOCK, CORES = 0, 1
 IN_MEMORY = "skanomaly arrays", "anomalib model"
 FROM_FILES = "skanomaly files", "anomalib engine"
 LIBRARIES = "skanomaly", "anomalib"
-DETECTORS = "PaDiM", "PatchCore", "FastFlow", "STFPM", "ReverseDistillation", "SuperSimpleNet"
+DETECTORS = "PaDiM", "PatchCore", "FastFlow", "STFPM", "ReverseDistillation"
 TRAINED = DETECTORS[2:]
 # Detector, figure, ways, and the share of the peer's that is asked for at most.
 ASKED = (
