@@ -1,17 +1,16 @@
 """The light distribution beside the package: sizes installed, import, a process that scores."""
 
 import argparse
-import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-import venv
 from pathlib import Path
 
 import numpy as np
 from _common import Results
+from _environments import installed, new_environment
 
 import skanomaly
 from skanomaly.datasets import make_texture_defects
@@ -25,28 +24,6 @@ interpreter's own start included ("bare" is that alone). "process": a fresh proc
 exported `PaDiM` (bricks, 128x128, a file of {model:.0f} MiB) and scores one image; its peak memory.
 Times: wall / CPU, medians of {n}, both distributions in turn, on a machine that others used too.
 The runtime is installed in a new virtual environment. Scores are equal to the bit."""
-SIZES = """
-import json, sys
-from importlib.metadata import distribution
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-sizes, versions, seen, waiting = {}, {}, set(), [(sys.argv[1], frozenset())]
-while waiting:
-    name, extras = waiting.pop()
-    if (name, extras) in seen:
-        continue
-    seen.add((name, extras))
-    found = distribution(name)
-    files = [file.locate() for file in found.files or ()]
-    sizes[name] = sum(file.stat().st_size for file in files if file.is_file())
-    versions[name] = found.version
-    for line in found.requires or ():
-        needed = Requirement(line)
-        marker = needed.marker
-        if marker is None or any(marker.evaluate({"extra": e}) for e in ("", *extras)):
-            waiting.append((canonicalize_name(needed.name), frozenset(needed.extras)))
-print(json.dumps([sizes, versions]))
-"""
 IMPORT = "from {} import OnnxDetector"
 SCORE = """
 import sys, numpy as np
@@ -74,8 +51,7 @@ def measured(distributions, model, image):
     """Sizes, import, and a process, of each distribution; what takes time in turn."""
     rows, times = {}, {}
     for distribution, (python, _) in distributions.items():
-        sizes, versions = json.loads(run(python, SIZES, distribution)[1][0])
-        sizes = {name: size / 2**20 for name, size in sizes.items()}
+        sizes, versions = installed(python, distribution)
         rows[distribution] = {"MiB": sizes, "versions": versions}
         times[distribution] = {"bare_s": [], "import_s": [], "process_s": [], "process_MiB": []}
     for _ in range(N_RUNS):
@@ -96,11 +72,8 @@ def installed_runtime(folder):
     """The interpreter of a new environment that holds the light distribution alone."""
     wheel = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, RUNTIME]
     subprocess.run(list(map(str, wheel)), check=True)
-    venv.create(folder / "venv", with_pip=True)
-    python = folder / "venv" / "bin" / "python"
     (built,) = folder.glob("*.whl")
-    subprocess.run([python, "-m", "pip", "install", "-q", built], check=True)
-    return python
+    return new_environment(folder / "venv", built)
 
 
 def main():
