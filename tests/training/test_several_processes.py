@@ -86,8 +86,6 @@ def test_the_epoch_is_shared_and_the_loss_is_that_of_one_process(found):
     losses = history[:, "valid_loss"]
     assert losses[-1] < 0.9 * losses[0]
     np.testing.assert_allclose(first["valid_loss"], losses, rtol=0.1)
-    ranks = [np.argsort(np.argsort(s)) for s in (first["scores"], alone.score_samples(files))]
-    assert np.corrcoef(ranks)[0, 1] > 0.9
 
 
 def test_what_is_saved_needs_no_accelerate(found):
