@@ -48,7 +48,7 @@ AGAINST = {
     "channels": "channels, 100 images of 128x128",
     "memory": "patches that PatchCore keeps, 100 images of 256x256",
 }
-COSTS = ["fit", "of a core", "memory", "own"]
+COSTS = ["time", "memory", "own"]
 HEADER = [
     "detector",
     *(f"{cost}, {n:,}" for n in NUMBERS for cost in COSTS),
@@ -92,8 +92,8 @@ detector.score_samples(some)
 print(json.dumps({"score_ms": 1000 * (time.perf_counter() - start) / len(some)}), flush=True)
 """
 EVERY_S = 0.05
-NOTES = f"""Each fit is of a fresh process. "fit" is its wall time, "of a core" the time that it
-took of all cores together. "memory" is the highest resident memory of the process and its children
+NOTES = f"""Each fit is of a fresh process. "time" is what it took of all cores together, on one
+thread, to which other work on the machine adds little. "memory" is the highest resident memory of the process and its children
 during the fit, looked at every {1000 * EVERY_S:.0f} ms, above that with libraries and arrays
 loaded; it counts pages of temporary files, which the system may drop at any time, and "own" does
 not.
@@ -228,7 +228,6 @@ def set_line(name, rows):
 
 def cells(row):
     return [
-        f"{row['fit_s']:.1f} s",
         f"{row['cpu_s']:.1f} s",
         f"{row['memory_MiB']:.0f} MiB",
         f"{row['own_MiB']:.0f} MiB",
