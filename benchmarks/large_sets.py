@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -93,10 +94,10 @@ print(json.dumps({"score_ms": 1000 * (time.perf_counter() - start) / len(some)})
 """
 EVERY_S = 0.05
 NOTES = f"""Each fit is of a fresh process. "time" is what it took of all cores together, on one
-thread, to which other work on the machine adds little. "memory" is the highest resident memory of the process and its children
-during the fit, looked at every {1000 * EVERY_S:.0f} ms, above that with libraries and arrays
-loaded; it counts pages of temporary files, which the system may drop at any time, and "own" does
-not.
+thread, to which other work on the machine adds little. "memory" is the highest resident memory of
+the process and its children during the fit, looked at every {1000 * EVERY_S:.0f} ms, above that
+with libraries and arrays loaded; it counts pages of files, which the system may drop at any time,
+and "own" does not.
 
 Sets of {" and ".join(f"{n:,}" for n in NUMBERS)} grey PNG files of {SIZE}x{SIZE} pixels, crops of a
 photograph, are given by path. As what is asked is what a fit holds of the images, detectors are
@@ -108,13 +109,16 @@ images and b, which the table gives, the difference between both figures by the
 {NUMBERS[1] - NUMBERS[0]:,} images between (0 if it is negative). That is what would be held if all
 were in memory. Images that are trained on lie there up to 4 GiB ({2**32 // (4 * SIZE**2):,} grey
 ones of {SIZE}x{SIZE} in single precision), features alike; more of them are in a temporary file
-that takes as much of the disk as the rest of the extrapolated figure."""
+that takes as much of the disk as the rest of the extrapolated figure. Maps of held-out images, too,
+are kept until they take 64 MiB: part of b between these numbers, and of nothing beyond them, so
+that the figures are upper bounds for detectors that hold neither images nor features."""
 
 
 def watched(name, parameters, source):
     """Figures of a process that fits a detector, and the memory that the fit takes."""
     job = json.dumps([name, parameters, source])
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    pipes["env"] = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (
         subprocess.Popen([sys.executable, "-c", RUN, job], **pipes) as process,
         ThreadPoolExecutor(1) as reader,
