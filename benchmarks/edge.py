@@ -5,7 +5,6 @@ Needs OpenVINO beside the package: ``pip install openvino``.
 
 import argparse
 import json
-import os
 import tempfile
 import time
 import warnings
@@ -44,12 +43,12 @@ differences from ONNX Runtime's in single precision over all test images, relati
 each. "flagged" are normal and defective test images below the file's threshold, and "anew" below
 that which the engine's own scores of the {N_VALIDATION} images give. "one image" is the median of
 single images, the engines taking turns, on as many threads as each takes by itself; other work ran
-on the machine: "load" is how many processes wanted a core.
+on the machine, so that times compare engines and no more.
 
 Data: a development category, on whose test images defaults were chosen."""
 HEADER = [
     *("detector", "engine", "scores", "maps", *METRICS),
-    *("flagged", "anew", "file", "one image", "load"),
+    *("flagged", "anew", "file", "one image"),
 ]
 
 
@@ -127,7 +126,7 @@ def measured(detector, split, X, X_test, path):
     found = engines(path, X[:N_CALIBRATION])
     rows = {name: {"refused": said} for name, said in found.items() if isinstance(said, str)}
     running = {name: of for name, of in found.items() if name not in rows}
-    times, load = {name: [] for name in running}, os.getloadavg()[0]
+    times = {name: [] for name in running}
     for i in range(23):
         for name, (run, _) in running.items():
             start = time.perf_counter()
@@ -137,7 +136,7 @@ def measured(detector, split, X, X_test, path):
     for name, (run, size) in running.items():
         maps, scores = map(np.asarray, run(X_test))
         _, validation = map(np.asarray, run(X[-N_VALIDATION:]))
-        rows[name] = {"MiB": size, "ms": float(np.median(times[name][3:])), "load": load}
+        rows[name] = {"MiB": size, "ms": float(np.median(times[name][3:]))}
         if name == BASE:
             base = maps, scores
         for what, a, b in zip(("maps", "scores"), (maps, scores), base):
@@ -181,7 +180,7 @@ def write(results, max_epochs):
         for engine in (BASE, *PRECISIONS, *BITS):
             row = rows[engine]
             if "refused" in row:
-                lines.append([detector, engine, f"refused: {row['refused']}", *[""] * 9])
+                lines.append([detector, engine, f"refused: {row['refused']}", *[""] * 8])
                 continue
             lines.append(
                 [
@@ -193,7 +192,6 @@ def write(results, max_epochs):
                     *(" / ".join(f"{share:.0%}" for share in row[k]) for k in ("flagged", "anew")),
                     f"{row['MiB']:.1f} MiB",
                     f"{row['ms']:.1f} ms",
-                    f"{row['load']:.1f}",
                 ]
             )
     results.write_table(
