@@ -183,7 +183,7 @@ def main():
 def write(results, max_epochs):
     lines = []
     for detector, rows in results.rows.items():
-        for engine in (BASE, *PRECISIONS, *BITS):
+        for engine in (name for name in (BASE, *PRECISIONS, *BITS) if name in rows):
             row = rows[engine]
             if "refused" in row:
                 lines.append([detector, engine, f"refused: {row['refused']}", *[""] * 8])
