@@ -204,18 +204,7 @@ def write(results, max_epochs):
         "Small machines",
         "python benchmarks/edge.py",
         NOTES.format(max_epochs=max_epochs) + f"\n\nOpenVINO {version('openvino')}.",
-        [
-            "detector",
-            "engine",
-            "scores",
-            "maps",
-            *METRICS,
-            "flagged",
-            "anew",
-            "file",
-            "one image",
-            "load",
-        ],
+        HEADER,
         lines,
     )
 
