@@ -6,20 +6,19 @@ import signal
 import tempfile
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from _common import Results
+from _many_files import SIZE, make_files
 from distributed import Client, LocalCluster
-from PIL import Image
 
 from skanomaly import ImageFiles, SubspaceAD, load, save
 from skanomaly.datasets import make_texture_defects
 from skanomaly.distributed import read_scores, score_files
 
-SIZE = 64
 NOTES = """Synthetic PNG files of 64x64 pixels, crops of a photograph, scored by `SubspaceAD` at
 that size. "loops" are as many processes as there are workers, each of which scores its share of
 the files with `score_samples`, batch by batch, and nothing else: no rows, no table, no cluster;
@@ -28,21 +27,6 @@ were run before and after each of the others. "peak" is a worker's resident memo
 Python, libraries and network included. "killed" is a worker that got SIGKILL when a third of the
 parts were written. "largest difference" is of scores, which are written with nine digits in CSV,
 to the loops'."""
-
-
-def make_files(folder, n):
-    """PNG files of crops that differ."""
-    wall = make_texture_defects("brick", n_normal=1, image_size=200, random_state=0).images[0]
-    rng = np.random.default_rng(0)
-    folder.mkdir()
-
-    def write(i, top, left, gain):
-        crop = wall[top : top + SIZE, left : left + SIZE] * gain
-        Image.fromarray(crop.astype(np.uint8)).save(folder / f"{i:07d}.png", compress_level=1)
-
-    places = rng.integers(0, 200 - SIZE, (n, 2))
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(write, range(n), *places.T, rng.uniform(0.7, 1, n)))
 
 
 def loop(model, paths):

@@ -1,7 +1,8 @@
 """A fitted detector as an ONNX graph: what it computes of raw pixels, with or without regions.
 
 PyTorch traces three parts: the detector's own maps, and what makes finished maps and scores
-of them, once for whole images and once within regions; the graph runs one of the latter.
+of them, once for whole images and once within regions; the graph runs one of the latter. A plain
+graph has no regions.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _OPSET = 17
 _FREE = {0: "n", 1: "height", 2: "width"}
 
 
-def graph_of(detector, raw):
+def graph_of(detector, raw, regions=True):
     """The graph of a fitted detector.
 
     Parameters
@@ -36,6 +37,8 @@ def graph_of(detector, raw):
     raw : ndarray, shape (n, H, W, C)
         Images, of which the dtype counts, and the size where the detector sees each
         image's own.
+    regions : bool, default=True
+        Whether there is a second input, the pixels that count.
 
     Returns
     -------
@@ -50,7 +53,6 @@ def graph_of(detector, raw):
         detector = _prepared(detector, raw)
     images = np.resize(raw, (2, *raw.shape[1:])).astype(input_dtype(raw.dtype))
     images = torch.from_numpy(images)
-    regions = torch.ones(images.shape[:3], dtype=torch.bool)
     free = {0: "n"} if detector._seen_size is None else _FREE
     own_maps = _OwnMaps(detector, raw.dtype, steps).eval()
     with torch.inference_mode():
@@ -62,11 +64,13 @@ def graph_of(detector, raw):
         "scores": {0: "n"},
     }
     finished = _Finished(detector, steps)
-    return _joined(
-        _traced(own_maps, {"images": images}, list(found), axes),
-        _traced(finished, {**found, "images": images}, ["maps", "scores"], axes),
-        _traced(finished, {**found, "regions": regions}, ["maps", "scores"], axes),
-    )
+    model = _traced(own_maps, {"images": images}, list(found), axes)
+    whole = _traced(finished, {**found, "images": images}, ["maps", "scores"], axes)
+    if not regions:
+        return _one_after_the_other(model, whole)
+    everywhere = torch.ones(images.shape[:3], dtype=torch.bool)
+    within = _traced(finished, {**found, "regions": everywhere}, ["maps", "scores"], axes)
+    return _joined(model, whole, within)
 
 
 def input_dtype(dtype):
@@ -252,6 +256,21 @@ def _share_constants(graph):
     kept = [t for t in graph.initializer if same_as.get(t.name, t.name) == t.name]
     del graph.initializer[:]
     graph.initializer.extend(kept)
+
+
+def _one_after_the_other(model, finished):
+    """One model: the maps of the first part, finished by the other, without any branch."""
+    part = onnx.compose.add_prefix_graph(
+        finished.graph,
+        "finished/",
+        rename_inputs=False,
+        rename_outputs=False,
+    )
+    model.graph.node.extend(part.node)
+    model.graph.initializer.extend(part.initializer)
+    del model.graph.output[:]
+    model.graph.output.extend(part.output)
+    return model
 
 
 def _joined(model, whole, within):

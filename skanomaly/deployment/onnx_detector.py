@@ -197,12 +197,20 @@ class OnnxDetector:
             inputs = {"images": batch.astype(self.metadata_["input_dtype"], copy=False)}
             of_batch = [regions.of(start + i, batch.shape[1:3]) for i in range(len(batch))]
             if any(region is not None for region in of_batch):
+                self._require_regions(session)
                 whole = np.ones(batch.shape[1:3], bool)
                 inputs["regions"] = np.stack([whole if r is None else r for r in of_batch])
             for i, (anomaly_map, score) in enumerate(zip(*session.run(["maps", "scores"], inputs))):
                 _check_finite(anomaly_map, score, images.X, start + i)
                 yield anomaly_map, float(score)
             start += len(batch)
+
+    def _require_regions(self, session):
+        if "regions" not in {found.name for found in session.get_overridable_initializers()}:
+            raise ValueError(
+                f"{self._name} takes no roi, as it was exported with regions=False; leave roi out, "
+                "or export the detector with regions=True"
+            )
 
     def _session(self):
         """ONNX Runtime's session of the present settings, opened when it is first needed."""

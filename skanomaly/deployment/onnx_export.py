@@ -34,7 +34,7 @@ class ParityReport(NamedTuple):
     n_other_labels: int  #: images at the threshold whose verdicts differ
 
 
-def export_onnx(detector, path, images, *, tolerance=1e-4):
+def export_onnx(detector, path, images, *, tolerance=1e-4, regions=True):
     """Write a fitted detector as an ONNX file that needs neither PyTorch nor skanomaly.
 
     Input "images" are raw pixels, (n, H, W, C) of the dtype of `images` (int32 for
@@ -59,6 +59,9 @@ def export_onnx(detector, path, images, *, tolerance=1e-4):
         these images, the validation images and the thresholds (to 1 where all are 0).
         An image whose score is this near to the threshold may get another label, as
         often one of the images that set it does; the report counts them.
+    regions : bool, default=True
+        Whether the file has the input "regions". Without it, it holds no branch, which
+        quantisers and other engines than ONNX Runtime may not know.
 
     Returns
     -------
@@ -93,13 +96,13 @@ def export_onnx(detector, path, images, *, tolerance=1e-4):
     raw = _raw_images(detector, images)
     metadata = _metadata(detector, raw)
     try:
-        model = graph_of(detector, raw)
+        model = graph_of(detector, raw, regions)
     except Exception as error:  # exporters fail in many ways
         raise ExportError(f"{name} cannot be exported: {error}") from error
     onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata, allow_nan=False)})
     content = model.SerializeToString()
     try:
-        report = _compare(detector, OnnxDetector(content), raw)
+        report = _compare(detector, OnnxDetector(content), raw, regions)
     except Exception as error:  # what the exporter wrote need not be what runs
         raise ExportError(f"the exported {name} does not run: {error}") from error
     differences = report.score_difference, report.map_difference
@@ -208,15 +211,16 @@ def _smallest_size(detector):
     return 1 if detector._seen_size is not None else int(getattr(detector, "min_image_size_", 1))
 
 
-def _compare(detector, served, raw):
+def _compare(detector, served, raw, regions):
     found, expected = served.detect(raw), detector.detect(raw)
-    roi = np.ones(raw.shape[1:3], bool)
-    roi[: len(roi) // 2, : roi.shape[1] // 2] = False
     pairs = [
         (found, expected),
         (served.detect(raw[:1]), detector.detect(raw[:1])),  # another number than was traced
-        (served.detect(raw[:1], roi=roi), detector.detect(raw[:1], roi=roi)),
     ]
+    if regions:
+        roi = np.ones(raw.shape[1:3], bool)
+        roi[: len(roi) // 2, : roi.shape[1] // 2] = False
+        pairs.append((served.detect(raw[:1], roi=roi), detector.detect(raw[:1], roi=roi)))
     scores = _scale(expected.scores, detector.offset_, detector.validation_scores_)
     maps = _scale(expected.maps, detector.map_threshold_, detector.validation_maxima_)
     return ParityReport(

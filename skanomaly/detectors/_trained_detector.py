@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from numbers import Integral, Real
 from pathlib import Path
+from typing import ClassVar
 
 from .._parameters import parameter
 from .._sklearn import Interval, StrOptions
@@ -47,6 +48,9 @@ class TrainedDetector(BaseImageDetector):
     net_ : AnomalyNet
         The trained network (`net_.module_`) and its history (`net_.history`).
     """
+
+    #: What trains: a subclass may name another net, such as one of several processes.
+    net_class: ClassVar[type] = AnomalyNet
 
     max_epochs: int = parameter(20, Interval(Integral, 1, None, closed="left"), affects="training")
     lr: float = parameter(1e-3, Interval(Real, 0, None, closed="neither"), affects="training")
@@ -105,7 +109,7 @@ class TrainedDetector(BaseImageDetector):
             "device": self._device,
             "verbose": self.verbose,
         }
-        return AnomalyNet(module, criterion, **(from_parameters | settings))
+        return self.net_class(module, criterion, **(from_parameters | settings))
 
     def _validate_params(self):
         super()._validate_params()

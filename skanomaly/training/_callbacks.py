@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from skorch.callbacks import Callback
+from torch.nn.parallel import DistributedDataParallel
 
 
 class EpochProgress(Callback):
@@ -48,7 +49,7 @@ class LearningRate(Callback):
 
     def on_train_begin(self, net, X=None, **kwargs):
         """Count the steps."""
-        self.steps_an_epoch_ = -(-len(X) // net.batch_size)
+        self.steps_an_epoch_ = -(-len(X) // (net.batch_size * net.n_processes))
         self.n_steps_ = net.max_epochs * self.steps_an_epoch_
         for group in net.optimizer_.param_groups:
             group.setdefault("initial_lr", group["lr"])
@@ -77,10 +78,16 @@ class KeepBest(Callback):
         """Copy the state of the module if it is the best so far."""
         losses = net.history[:, "valid_loss"]
         if losses[-1] <= min(losses):
-            net.best = {key: value.clone() for key, value in net.module_.state_dict().items()}
+            state = bare(net.module_).state_dict()
+            net.best = {key: value.clone() for key, value in state.items()}
 
     def on_train_end(self, net, **kwargs):
         """Restore it."""
         if not net.interrupted and net.best is not None:
-            net.module_.load_state_dict(net.best)
+            bare(net.module_).load_state_dict(net.best)
             net.best = None
+
+
+def bare(module):
+    """A module itself, where several processes share its training."""
+    return module.module if isinstance(module, DistributedDataParallel) else module

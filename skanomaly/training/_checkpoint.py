@@ -15,6 +15,7 @@ from .._atomic import replaced
 from .._process import is_running, this_process
 from .._random import current_generator
 from ..exceptions import TrainingError
+from ._callbacks import bare
 
 
 class Checkpoint(Callback):
@@ -51,7 +52,7 @@ class Checkpoint(Callback):
             return
         state = self._read(self.place_)
         try:
-            net.module_.load_state_dict(state["module"])
+            bare(net.module_).load_state_dict(state["module"])
             net.optimizer_.load_state_dict(state["optimizer"])
             net.history = type(net.history)(json.loads(state["history"]))
             current_generator().set_state(state["random"])
@@ -118,7 +119,7 @@ class Checkpoint(Callback):
             "fit": self.fit_,
             "max_epochs": net.max_epochs,
             "finished": finished,
-            "module": net.module_.state_dict(),
+            "module": bare(net.module_).state_dict(),
             "best": net.best,
             "optimizer": net.optimizer_.state_dict(),
             "history": json.dumps(net.history.to_list(), default=lambda value: value.item()),
@@ -129,8 +130,9 @@ class Checkpoint(Callback):
 
     def _fingerprint(self, net):
         """What must be equal for one training to go on with another's state."""
+        module = bare(net.module_)
         parts = {
-            "parameters or networks": [net.module_, net.optimizer_, net.batch_size, self.settings],
+            "parameters or networks": [module, net.optimizer_, net.batch_size, self.settings],
             "images": net.data_digests,
             "random_state": current_generator().get_state().tolist(),
         }

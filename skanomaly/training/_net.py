@@ -38,7 +38,14 @@ class AnomalyNet(DocumentedOnSite, NeuralNet):
         the loss in float32.
     verbose : int, default=0
         0 is silent, 1 shows a progress bar, 2 and more print skorch's table.
+
+    Attributes
+    ----------
+    n_processes : int
+        That share the batches of an epoch; one, unless a subclass has more.
     """
+
+    n_processes = 1
 
     def __init__(
         self,
@@ -129,10 +136,10 @@ class AnomalyNet(DocumentedOnSite, NeuralNet):
         self.interrupted = False
         return self
 
-    def train_step_single(self, batch, **fit_params):
+    def train_step(self, batch, **fit_params):
         """As skorch's, on the batch as it has been prepared."""
         try:
-            return super().train_step_single(self._prepared(batch), **fit_params)
+            return super().train_step(self._prepared(batch), **fit_params)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise

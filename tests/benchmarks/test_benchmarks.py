@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -161,3 +162,19 @@ def test_one_class_means_are_of_ten_classes(start):
     (_, means), (_, classes) = written.values()
     assert means == [["LSA", "mnist", "none", "20 / 20", 1, "0.450 ± 0.000", ".975", "3 s"]]
     assert len(classes) == 19
+
+
+def test_the_card_benchmark_is_rehearsed_without_one(start, monkeypatch, tmp_path):
+    monkeypatch.setenv("SKANOMALY_RESULTS", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "_common", raising=False)
+    arguments = ["gpu", "--device", "cpu", "--detectors", "PaDiM", "STFPM"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    start("gpu").main()
+    rows = json.loads((tmp_path / "gpu_cpu.json").read_text())["rows"]
+    assert set(rows) == {"PaDiM", "STFPM"}
+    for row in rows.values():
+        assert row["is_close"]
+        assert max(row["scores"], row["maps"], row["pickled"]) == 0
+    assert "mixed_auroc" in rows["STFPM"]
+    assert "mixed_auroc" not in rows["PaDiM"]
+    assert "| PaDiM |" in (tmp_path / "gpu_cpu.md").read_text()

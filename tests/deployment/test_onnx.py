@@ -443,6 +443,22 @@ def test_any_runtime_may_leave_regions_out(exported):
     assert_allclose(alone, exported[0].score_samples(GREY), rtol=1e-4)
 
 
+@pytest.mark.parametrize("image_size", [16, None])
+def test_a_plain_file_has_no_branch(image_size, tmp_path):
+    detector = DistanceToMean(image_size=image_size).fit(GREY)
+    path = tmp_path / "plain.onnx"
+    report = export_onnx(detector, path, GREY[:3], regions=False)
+    assert report.score_difference < 1e-4
+    graph = onnx.load(path).graph
+    assert [value.name for value in graph.input] == ["images"]
+    assert "If" not in {node.op_type for node in graph.node}
+    served = OnnxDetector(path)
+    assert_same(served, detector, GREY)
+    assert_array_equal(served.predict(GREY[:2], roi=[None, None]), detector.predict(GREY[:2]))
+    with pytest.raises(ValueError, match="takes no roi, as it was exported with regions=False"):
+        served.predict(GREY, roi=REGIONS)
+
+
 def test_images_that_cannot_be_served(exported):
     served = OnnxDetector(exported[1])
     with pytest.raises(InvalidImageError, match="image 0: has 3 channels, expected 1"):

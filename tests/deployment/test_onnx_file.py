@@ -13,6 +13,7 @@ import pytest
 from conftest import DistanceToMean
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.testing import assert_allclose
 from onnx import TensorProto, helper
 
 from skanomaly import OnnxDetector, export_onnx
@@ -273,6 +274,27 @@ def test_small_files_that_ask_for_gigabytes(content, nodes, message, tmp_path):
     refused(graph_of(nodes + finish("large"), {}), "its metadata lacks 'detector'")
     small = [helper.make_node("Cast", ["images"], ["large"], to=TensorProto.FLOAT)]
     OnnxDetector(graph_of(small + finish("large"), metadata)).predict(X)
+
+
+def test_numbers_stored_in_few_bits_are_taken(content):
+    metadata = OnnxDetector(content).metadata_
+    stored = [
+        constant("few", np.array([3], np.int8)),
+        constant("scale", np.float32(0.5)),
+        helper.make_node("DequantizeLinear", ["few", "scale"], ["large"]),
+    ]
+    computed = helper.make_node("Identity", ["few"], ["others"])
+    others = [
+        *stored[:2],
+        computed,
+        helper.make_node("DequantizeLinear", ["others", "scale"], ["large"]),
+    ]
+    added = [node for node in finish("large") if node.output[0] != "largest"]
+    added[1] = helper.make_node("Add", ["x", "large"], ["sum"])
+    served = OnnxDetector(graph_of(stored + added, metadata))
+    assert_allclose(served.score_samples(X[:1]), [X[0].max() + 1.5])
+    refused(graph_of(others + added, metadata), "computes Identity from constants")
+    refused(graph_of(stored + finish("large"), metadata), "computes ReduceMax from constants")
 
 
 def test_what_is_hidden_in_a_branch(content):

@@ -70,5 +70,6 @@ def test_it_runs(page, needs, code, names, earlier):
 
 def test_few_need_what_is_not_here():
     needing = [(param.values[0], param.values[1]) for param in BLOCKS if param.values[1]]
-    assert [page for page, _ in needing] == ["deployment", *["large-sets"] * 3]
+    pages = ["deployment", "edge", *["large-sets"] * 3, "several-cards"]
+    assert [page for page, _ in needing] == pages
     assert "mlflow" in needing[0][1]
