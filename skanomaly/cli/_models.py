@@ -120,10 +120,10 @@ def threshold_facts(detector):
 def promise_in_words(facts):
     """What may be said of a threshold, from `threshold_facts`."""
     n, rate = facts["n_validation"], facts.get("false_alarm_rate")
-    images = f"{n} image{'' if n == 1 else 's'}"
+    images, promise = (f"{n} image", "promises") if n == 1 else (f"{n} images", "promise")
     if rate is None:
         return f"set by {images}"
     if facts["false_alarm_interval"] is None:
         return f"asked for {rate:.1%} false alarms; one image, learnt from too, promises nothing"
     low, high = facts["false_alarm_interval"]
-    return f"asked for {rate:.1%} false alarms; {images} promise {low:.1%} to {high:.1%} (95 %)"
+    return f"asked for {rate:.1%} false alarms; {images} {promise} {low:.1%} to {high:.1%} (95 %)"
